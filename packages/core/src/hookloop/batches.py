@@ -1,0 +1,107 @@
+"""Nested batches: apply something to every tensor inside, move them, and measure how many samples they hold."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from hookloop.errors import MisconfigurationError
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """Anything that knows how to move itself: tensors, packed sequences, batches of graph libraries."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """A copy of it elsewhere, as torch.Tensor.to does."""
+        ...
+
+
+def map_batch(function: Callable[[Any], Any], batch: Any, kind: type[Any] | tuple[type[Any], ...] = Tensor) -> Any:
+    """The same structure with `function` applied to every part of type `kind`.
+
+    Mappings, lists, tuples, named tuples and dataclass instances are walked through and keep their types; anything
+    else stays as it is.
+    """
+    if isinstance(batch, kind):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        mapped = {key: map_batch(function, value, kind) for key, value in batch.items()}
+        return mapped if type(batch) is dict else _rebuild_mapping(batch, mapped)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(map_batch(function, value, kind) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(map_batch(function, value, kind) for value in batch)
+    if is_dataclass(batch) and not isinstance(batch, type):
+        return _rebuild_dataclass(function, batch, kind)
+    return batch
+
+
+def _rebuild_mapping(batch: Mapping[Any, Any], mapped: dict[Any, Any]) -> Any:
+    # defaultdict and friends take no mapping as their first argument: copy one, then replace its values.
+    if hasattr(batch, "copy") and hasattr(batch, "update"):
+        copied = batch.copy()
+        copied.update(mapped)
+        return copied
+    return type(batch)(mapped)  # type: ignore[call-arg]
+
+
+def _rebuild_dataclass(function: Callable[[Any], Any], batch: Any, kind: type[Any] | tuple[type[Any], ...]) -> Any:
+    changed = {
+        field.name: map_batch(function, getattr(batch, field.name), kind) for field in fields(batch) if field.init
+    }
+    rebuilt = replace(batch, **changed)
+    for field in fields(batch):
+        if not field.init and hasattr(batch, field.name):
+            # A frozen dataclass refuses setattr, also for what its __post_init__ computes.
+            object.__setattr__(rebuilt, field.name, map_batch(function, getattr(batch, field.name), kind))
+    return rebuilt
+
+
+def move_data_to_device(batch: Any, device: torch.device | str) -> Any:
+    """The batch with everything that has a `.to` moved to `device`.
+
+    Copies from pinned memory do not wait for the device; torch orders them before their first use.
+    """
+    return map_batch(lambda movable: _move(movable, device), batch, kind=Movable)
+
+
+def _move(movable: Any, device: torch.device | str) -> Any:
+    moved = movable.to(device, non_blocking=True) if isinstance(movable, Tensor) else movable.to(device)
+    # Some objects move themselves in place and return nothing.
+    return movable if moved is None else moved
+
+
+def batch_size(batch: Any) -> tuple[int, bool]:
+    """How many samples a batch holds: the size of the first dimension of its tensors (1 for a scalar).
+
+    Returns:
+        The size that was found first, and whether other parts of the batch have other sizes.
+
+    Raises:
+        MisconfigurationError: the batch holds nothing with a size.
+    """
+    sizes = iter(_sizes(batch))
+    first = next(sizes, None)
+    if first is None:
+        raise MisconfigurationError(
+            f"The batch size cannot be told from a batch of type {type(batch).__name__} that holds no tensor. "
+            "Pass it: self.log(name, value, batch_size=...)."
+        )
+    return first, any(size != first for size in sizes)
+
+
+def _sizes(batch: Any) -> Iterator[int]:
+    if isinstance(batch, Tensor):
+        yield batch.size(0) if batch.ndim > 0 else 1
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from _sizes(value)
+    elif isinstance(batch, list | tuple):
+        for value in batch:
+            yield from _sizes(value)
+    elif is_dataclass(batch) and not isinstance(batch, type):
+        for field in fields(batch):
+            yield from _sizes(getattr(batch, field.name))

@@ -1,0 +1,33 @@
+"""Every error that hookloop raises on purpose. No logic.
+
+All of them are `HookloopError`; those about what the user passed are `ValueError` too, so that code which catches the
+standard exception keeps working.
+"""
+
+
+class HookloopError(Exception):
+    """Base of all errors that hookloop raises on purpose."""
+
+
+class MisconfigurationError(HookloopError, ValueError):
+    """Something that the user passed, defined or combined cannot work; the message says what to change."""
+
+
+# Lightning's users import it under this name.
+MisconfigurationException = MisconfigurationError
+
+
+class MisconfigurationTypeError(MisconfigurationError, TypeError):
+    """The same, where what was passed is not even of the right kind."""
+
+
+class HookError(MisconfigurationError):
+    """A hook has a wrong signature, or a method looks like a hook and is none."""
+
+
+class CallbackFactoryError(MisconfigurationError):
+    """One or more registered callback factories are broken; the message names them all and the way to go on."""
+
+
+class CheckpointError(HookloopError, RuntimeError):
+    """A checkpoint could not be written, read, or fitted to what is being restored."""

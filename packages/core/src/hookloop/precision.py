@@ -1,0 +1,159 @@
+"""Numeric precision: dtypes of weights and batches, autocast around the steps, loss scaling where float16 needs it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hookloop.batches import map_batch
+from hookloop.errors import MisconfigurationError
+
+Step: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    weights: torch.dtype | None = None
+    """What parameters, buffers, floating inputs and new tensors inside a step are; None leaves them alone."""
+    autocast: torch.dtype | None = None
+    """What autocast computes in; None means no autocast."""
+
+
+_KINDS = {
+    "64-true": _Kind(weights=torch.float64),
+    "32-true": _Kind(),
+    "16-true": _Kind(weights=torch.float16),
+    "bf16-true": _Kind(weights=torch.bfloat16),
+    "16-mixed": _Kind(autocast=torch.float16),
+    "bf16-mixed": _Kind(autocast=torch.bfloat16),
+}
+
+_ALIASES: dict[object, str] = {
+    None: "32-true",
+    64: "64-true",
+    32: "32-true",
+    16: "16-mixed",
+    "64": "64-true",
+    "32": "32-true",
+    "16": "16-mixed",
+    "bf16": "bf16-mixed",
+}
+
+
+class Precision:
+    """How numbers are represented in a run. For "32-true" everything here hands back what it was given.
+
+    Args:
+        name: "64-true", "32-true" (None), "16-true", "bf16-true", "16-mixed" or "bf16-mixed", or Lightning's short
+        forms
+            64, 32, 16 and "bf16".
+        device_type: "cpu" or "cuda". Gradients of "16-mixed" are scaled on CUDA.
+
+    Raises:
+        MisconfigurationError: another name.
+    """
+
+    def __init__(self, name: str | int | None = None, device_type: str = "cpu") -> None:
+        key = name if isinstance(name, str) and name in _KINDS else _ALIASES.get(name)
+        if key is None or isinstance(name, bool):
+            allowed = ", ".join(f'"{kind}"' for kind in _KINDS)
+            raise MisconfigurationError(f"precision={name!r} is not known. Use one of {allowed}.")
+        self.name = key
+        self._kind = _KINDS[key]
+        self._device_type = device_type
+        scaled = key == "16-mixed" and device_type == "cuda"
+        self._scaler = torch.amp.GradScaler(device_type) if scaled else None
+
+    def convert_module(self, module: nn.Module) -> None:
+        """Give parameters and floating buffers the dtype of this precision, in place."""
+        if self._kind.weights is not None:
+            module.to(self._kind.weights)
+
+    @property
+    def converts_inputs(self) -> bool:
+        """Whether `convert_input` changes anything."""
+        return self._kind.weights is not None
+
+    def convert_input(self, batch: Any) -> Any:
+        """The batch with its floating tensors in the dtype of the weights."""
+        dtype = self._kind.weights
+        if dtype is None:
+            return batch
+        return map_batch(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, batch)
+
+    def around(self, step: Step) -> Step:
+        """The step as it runs in this precision; the same function where there is nothing to do."""
+        if self._kind.autocast is not None:
+            autocast: Step = torch.autocast(self._device_type, dtype=self._kind.autocast)(step)
+            return autocast
+        dtype = self._kind.weights
+        if dtype is None:
+            return step
+
+        @wraps(step)
+        def with_default_dtype(*args: Any, **kwargs: Any) -> Any:
+            with _default_dtype(dtype):
+                return step(*args, **kwargs)
+
+        return with_default_dtype
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss to call backward on."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], before_step: Callable[[], None]) -> Any:
+        """Compute gradients and step.
+
+        Args:
+            optimizer: torch's optimizer.
+            closure: runs the training step and backward; returns the loss, or None if this batch was skipped.
+            before_step: what has to happen between complete, unscaled gradients and the step: hooks and clipping.
+
+        Returns:
+            What the optimizer's step returned.
+        """
+        if self._scaler is None:
+
+            def complete_closure() -> Any:
+                loss = closure()
+                before_step()
+                return loss
+
+            return optimizer.step(closure=complete_closure)
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise MisconfigurationError(
+                'precision="16-mixed" scales the loss, and LBFGS evaluates it several times a step, which torch\'s '
+                'GradScaler cannot do. Use precision="bf16-mixed" or another optimizer.'
+            )
+        if closure() is None:
+            before_step()
+            return None  # no gradient, so there is nothing that the scaler could check or step
+        self._scaler.unscale_(optimizer)
+        before_step()
+        result = self._scaler.step(optimizer)
+        self._scaler.update()
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loss scale and its history; empty without scaling."""
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a saved loss scale."""
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

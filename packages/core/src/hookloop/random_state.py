@@ -1,0 +1,84 @@
+"""Random numbers: seeding, and taking and giving back the state of every generator that training may use."""
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from hookloop.errors import MisconfigurationError
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's legacy generator takes no larger one."""
+
+
+def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
+    """Seed Python's, NumPy's (if it is loaded) and torch's generators, those of every CUDA device included.
+
+    Args:
+        seed: 0 to 2**32 - 1. None takes the environment variable PL_GLOBAL_SEED, or 0 without it.
+        workers: also remembered in PL_SEED_WORKERS, so that a launched process knows what was asked for. Workers of a
+            DataLoader derive their seeds from torch's generator in any case.
+        verbose: print the seed.
+
+    Returns:
+        The seed that was used.
+
+    Raises:
+        MisconfigurationError: the seed is no whole number in that range.
+    """
+    source = "seed"
+    if seed is None:
+        source = "PL_GLOBAL_SEED"
+        seed = os.environ.get("PL_GLOBAL_SEED", "0")  # type: ignore[assignment]
+    try:
+        number = int(seed)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number <= LARGEST_SEED:
+        raise MisconfigurationError(f"{source}={seed!r} must be a whole number from 0 to {LARGEST_SEED}.")
+    if verbose:
+        print(f"Seed set to {number}")
+    os.environ["PL_GLOBAL_SEED"] = str(number)
+    os.environ["PL_SEED_WORKERS"] = str(int(workers))
+    random.seed(number)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(number)
+    torch.manual_seed(number)
+    return number
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global generator, as a dict for `set_random_state`.
+
+    NumPy's is there if NumPy was imported, CUDA's (one state per device) if CUDA was initialized.
+    """
+    state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if (numpy := sys.modules.get("numpy")) is not None:
+        state["numpy"] = numpy.random.get_state()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Give every generator the state that `random_state` took."""
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])
+    if "numpy" in state and (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.set_state(state["numpy"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def isolated_random_state() -> Iterator[None]:
+    """Whatever draws random numbers inside leaves the generators outside as they were."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

@@ -1,0 +1,69 @@
+"""Which entry point runs, in which stage, and how it stands. The values are Lightning's."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TrainerFn(StrEnum):
+    """The entry point that the user called; what `setup(stage)` and `teardown(stage)` receive."""
+
+    FITTING = "fit"
+    VALIDATING = "validate"
+    TESTING = "test"
+    PREDICTING = "predict"
+
+
+class RunningStage(StrEnum):
+    """What the run does at the moment: a fit alternates between training and validating."""
+
+    TRAINING = "train"
+    SANITY_CHECKING = "sanity_check"
+    VALIDATING = "validate"
+    TESTING = "test"
+    PREDICTING = "predict"
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether the module is being validated or tested, the sanity check included."""
+        return self in (RunningStage.VALIDATING, RunningStage.TESTING, RunningStage.SANITY_CHECKING)
+
+    @property
+    def dataloader_prefix(self) -> str:
+        """The stage in the names of hooks, loaders and limits: "train", "val", "test" or "predict"."""
+        if self in (RunningStage.VALIDATING, RunningStage.SANITY_CHECKING):
+            return "val"
+        return self.value
+
+
+class TrainerStatus(StrEnum):
+    """How the last entry point stands."""
+
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is running any more."""
+        return self in (TrainerStatus.FINISHED, TrainerStatus.INTERRUPTED)
+
+
+@dataclass(slots=True)
+class TrainerState:
+    """Where the trainer is. `should_stop` is the one thing that others write: a request to end training early."""
+
+    fn: TrainerFn | None = None
+    stage: RunningStage | None = None
+    status: TrainerStatus = TrainerStatus.INITIALIZING
+    should_stop: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last entry point ended without an error."""
+        return self.status is TrainerStatus.FINISHED
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no entry point is running and one has run."""
+        return self.status.stopped
