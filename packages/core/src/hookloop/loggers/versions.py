@@ -1,0 +1,24 @@
+"""Numbered folders of runs: version_0, version_1, ..."""
+
+import re
+from pathlib import Path
+
+_NUMBERED = re.compile(r"version_([0-9]+)")
+
+
+def version_folder(version: int | str) -> str:
+    """Name of the folder of a version: `version_<n>` for a number, the text itself for a text."""
+    return f"version_{version}" if isinstance(version, int) else version
+
+
+def next_version(root: Path) -> int:
+    """The number after the highest that exists in the folder `root`; 0 where there is none. Nothing is created.
+
+    Gaps stay gaps: the number of a deleted run does not come back while a later run exists.
+    """
+    try:
+        names = [path.name for path in root.iterdir()]
+    except FileNotFoundError:
+        return 0
+    matches = (_NUMBERED.fullmatch(name) for name in names)
+    return max((int(match[1]) for match in matches if match), default=-1) + 1
