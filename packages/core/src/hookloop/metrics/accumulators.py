@@ -1,0 +1,154 @@
+"""Running reductions of what is logged, kept on the value's own device: no update waits for it."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from hookloop.errors import MisconfigurationError
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Any object that accumulates by itself; torchmetrics' are such."""
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Take in one batch."""
+        ...
+
+    def compute(self) -> Any:
+        """The value over everything taken in since the last reset."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything taken in."""
+        ...
+
+
+Loggable: TypeAlias = Tensor | float | int | bool | Metric
+"""What can be logged: a tensor with one element, a number, or a `Metric`."""
+
+
+class Accumulator(Protocol):
+    """Reduces the values of one key over an epoch."""
+
+    def update(self, value: Tensor | float, weight: int) -> None:
+        """Take in a value; `weight` is the number of samples that it stands for."""
+        ...
+
+    def compute(self) -> Tensor | float:
+        """The reduction of everything taken in, on the values' device."""
+        ...
+
+
+class Total:
+    """Sum of the values, or their mean weighted by batch size.
+
+    Tensors are added up in float64 in place on their device (float32 loses the small values of long epochs), Python
+    numbers on the host; the result has the tensors' dtype, at least torch's default one.
+    """
+
+    __slots__ = ("_device_total", "_dtype", "_host_total", "_mean", "_weight")
+
+    def __init__(self, mean: bool) -> None:
+        self._mean = mean
+        self._host_total = 0.0
+        self._device_total: Tensor | None = None
+        self._dtype = torch.get_default_dtype()
+        self._weight = 0
+
+    def update(self, value: Tensor | float, weight: int) -> None:
+        if not self._mean:
+            weight = 1
+        self._weight += weight
+        if not isinstance(value, Tensor):
+            self._host_total += value * weight
+        elif self._device_total is None:
+            self._dtype = torch.promote_types(self._dtype, value.dtype)
+            self._device_total = value.to(torch.float64) * weight
+        else:
+            self._device_total.add_(value, alpha=weight)
+
+    def compute(self) -> Tensor | float:
+        divisor = self._weight if self._mean else 1
+        if divisor == 0:
+            return math.nan
+        if self._device_total is None:
+            return self._host_total / divisor
+        return ((self._device_total + self._host_total) / divisor).to(self._dtype)
+
+
+class Extreme:
+    """Smallest or largest of the values; a NaN among them makes the result NaN."""
+
+    __slots__ = ("_extreme", "_pick", "_pick_tensor")
+
+    def __init__(self, pick: Callable[[float, float], float], pick_tensor: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._pick = pick
+        self._pick_tensor = pick_tensor
+        self._extreme: Tensor | float | None = None
+
+    def update(self, value: Tensor | float, weight: int) -> None:
+        best = self._extreme
+        if best is None:
+            self._extreme = value.clone() if isinstance(value, Tensor) else value
+        elif isinstance(value, Tensor) or isinstance(best, Tensor):
+            device = value.device if isinstance(value, Tensor) else best.device  # type: ignore[union-attr]
+            self._extreme = self._pick_tensor(_as_tensor(best, device), _as_tensor(value, device))
+        else:
+            self._extreme = math.nan if math.isnan(value) or math.isnan(best) else self._pick(best, value)
+
+    def compute(self) -> Tensor | float:
+        return math.nan if self._extreme is None else self._extreme
+
+
+def _as_tensor(value: Tensor | float, device: torch.device) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.tensor(value, device=device)
+
+
+_ACCUMULATORS: dict[str, Callable[[], Accumulator]] = {
+    "mean": lambda: Total(mean=True),
+    "sum": lambda: Total(mean=False),
+    "min": lambda: Extreme(min, torch.minimum),
+    "max": lambda: Extreme(max, torch.maximum),
+}
+
+_NAMES: tuple[tuple[object, str], ...] = (
+    ("avg", "mean"),
+    (torch.mean, "mean"),
+    (torch.sum, "sum"),
+    (sum, "sum"),
+    (torch.min, "min"),
+    (min, "min"),
+    (torch.max, "max"),
+    (max, "max"),
+)
+"""What else a reduction may be called, and the functions that do the same."""
+
+
+def accumulator(reduction: str) -> Accumulator:
+    """A new accumulator for a reduction, as `reduction_name` gives it."""
+    return _ACCUMULATORS[reduction]()
+
+
+def reduction_name(key: str, reduce_fx: object) -> str:
+    """What a reduction is called.
+
+    Args:
+        key: the logged key, for the message.
+        reduce_fx: "mean" (or "avg"), "sum", "min" or "max", or torch's or Python's function of that name.
+
+    Raises:
+        MisconfigurationError: another reduction.
+    """
+    if isinstance(reduce_fx, str) and reduce_fx in _ACCUMULATORS:
+        return reduce_fx
+    for known, name in _NAMES:
+        if reduce_fx is known or (isinstance(reduce_fx, str) and reduce_fx == known):
+            return name
+    raise MisconfigurationError(
+        f'self.log("{key}", ..., reduce_fx={reduce_fx!r}): only {", ".join(map(repr, _ACCUMULATORS))} are known. '
+        "For anything else log an object with update, compute and reset, such as a torchmetrics metric."
+    )

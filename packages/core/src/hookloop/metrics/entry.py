@@ -1,0 +1,160 @@
+"""`Entry`: one logged key of one hook, from the arguments of its first `self.log` to its value."""
+
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from hookloop.errors import MisconfigurationError
+from hookloop.metrics.accumulators import Accumulator, Metric, accumulator
+from hookloop.metrics.settings import resolve_settings
+
+
+class Entry:
+    """The value that a key has now, and the reduction of those that it had in this epoch.
+
+    Attributes:
+        arguments: what was passed to `self.log` besides the value, to compare with the next call.
+        settings: what that means.
+        name: the key, with the suffix of its dataloader.
+        dataloader_idx: the evaluation loader during which it was logged, None if outside of one, or during several.
+        fresh: whether a step value came in since the loggers got the last one.
+    """
+
+    __slots__ = (
+        "_accumulator",
+        "_enable_graph",
+        "_metric",
+        "_reduced",
+        "_step_value",
+        "arguments",
+        "dataloader_idx",
+        "epoch_name",
+        "fresh",
+        "logger",
+        "name",
+        "needs_batch_size",
+        "on_epoch",
+        "on_step",
+        "prog_bar",
+        "settings",
+        "step_name",
+    )
+
+    def __init__(
+        self,
+        hook: str | None,
+        key: str,
+        name: str,
+        dataloader_idx: int | None,
+        value: object,
+        arguments: tuple[Any, ...],
+    ) -> None:
+        self.arguments = arguments
+        self.settings = settings = resolve_settings(hook, key, arguments)
+        self.on_step, self.on_epoch = settings.on_step, settings.on_epoch
+        self._metric: Metric | None = value if _is_metric(value) else None
+        self._accumulator: Accumulator | None = None
+        if self.on_epoch and self._metric is None:
+            self._accumulator = accumulator(settings.reduce_fx)
+        self.needs_batch_size = self._accumulator is not None and settings.reduce_fx == "mean"
+        self.name = name
+        self.dataloader_idx = dataloader_idx
+        both = self.on_step and self.on_epoch
+        self.step_name = _fork(key, name, "step") if both else name
+        self.epoch_name = _fork(key, name, "epoch") if both else name
+        self.prog_bar = settings.prog_bar
+        self.logger = settings.logger
+        self.fresh = False
+        self._enable_graph = settings.enable_graph
+        self._step_value: Tensor | float | None = None
+        self._reduced: Tensor | float | None = None
+
+    def update(self, value: object, batch_size: int) -> None:
+        """Take in a value of a batch of that many samples. Nothing here reads a tensor's value."""
+        self._reduced = None
+        self.fresh = True
+        if isinstance(value, Tensor):
+            self._update_tensor(value, batch_size)
+        elif type(value) is float or isinstance(value, int | float):
+            if self.on_step:
+                self._step_value = value
+            if self._accumulator is not None:
+                self._accumulator.update(value, batch_size)
+        elif self._metric is not None and _is_metric(value):
+            self._metric = value
+            # torchmetrics keeps the value of the batch that went through forward(); other objects have none.
+            self._step_value = getattr(value, "_forward_cache", None)
+        else:
+            raise MisconfigurationError(
+                f'self.log("{self.name}", {value!r}): a value of type {type(value).__name__} cannot be logged. Pass a '
+                "tensor with one element, a number, or an object with update, compute and reset; "
+                "for a dict use self.log_dict."
+            )
+
+    def _update_tensor(self, value: Tensor, batch_size: int) -> None:
+        if value.numel() != 1:
+            raise MisconfigurationError(
+                f'self.log("{self.name}", ...) got a tensor of shape {tuple(value.shape)} with {value.numel()} '
+                "elements, and one is needed. Reduce it first, for example with .mean()."
+            )
+        if value.ndim:
+            value = value.squeeze()
+        if not value.is_floating_point():
+            value = value.to(torch.get_default_dtype())
+        detached = value.detach()
+        if self.on_step:
+            # A copy: `loss += penalty` after the call would change the value that was logged.
+            self._step_value = value if self._enable_graph else detached.clone()
+        if self._accumulator is not None:
+            self._accumulator.update(value if self._enable_graph else detached, batch_size)
+
+    @property
+    def step_value(self) -> Tensor | float:
+        """The last value that was logged."""
+        if self._step_value is None and self._metric is not None:
+            return _computed(self.name, self._metric)
+        assert self._step_value is not None
+        return self._step_value
+
+    @property
+    def epoch_value(self) -> Tensor | float:
+        """The reduction over the epoch so far; computed once until the next update."""
+        if self._reduced is None:
+            if self._metric is not None:
+                self._reduced = _computed(self.name, self._metric)
+            else:
+                assert self._accumulator is not None
+                self._reduced = self._accumulator.compute()
+        return self._reduced
+
+    def reset(self) -> None:
+        """Forget the epoch; only objects that accumulate by themselves have anything left to forget."""
+        if self._metric is not None:
+            self._metric.reset()
+
+
+def _is_metric(value: object) -> TypeGuard[Metric]:
+    # Not isinstance(value, Metric): the runtime check of a protocol is slow, and a class has these names too.
+    return hasattr(value, "compute") and hasattr(value, "update") and not isinstance(value, type | Tensor)
+
+
+def _fork(key: str, name: str, kind: str) -> str:
+    """`loss` becomes `loss_step`, and `loss/dataloader_idx_0` becomes `loss_step/dataloader_idx_0`."""
+    return f"{key}_{kind}{name[len(key) :]}"
+
+
+def _computed(name: str, metric: Metric) -> Tensor | float:
+    value = metric.compute()
+    if isinstance(value, Tensor):
+        if value.numel() == 1:
+            return value.detach().squeeze()
+    elif isinstance(value, int | float):
+        return value
+    elif hasattr(value, "item"):
+        return float(value.item())
+    shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+    raise MisconfigurationError(
+        f'self.log("{name}", metric): {type(metric).__name__}.compute() returned a {type(value).__name__}{shape}, and '
+        "one number is needed. Compute it yourself and log its parts with self.log_dict."
+    )

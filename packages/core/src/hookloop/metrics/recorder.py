@@ -1,0 +1,253 @@
+"""`Recorder`: what `self.log` talks to, from the first hook of a run to the last."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from hookloop.batches import batch_size as size_of
+from hookloop.distributed import Collectives, SingleProcess
+from hookloop.errors import MisconfigurationError
+from hookloop.loggers import Logger
+from hookloop.metrics.accumulators import Loggable
+from hookloop.metrics.entry import Entry
+from hookloop.metrics.results import Results, Values, reset_all, to_floats, to_tensors
+from hookloop.metrics.routing import Row, send
+from hookloop.metrics.settings import Settings, resolve_settings
+
+
+class Recorder:
+    """Collects what hooks log, and answers what has been logged.
+
+    Nothing is read from a device but where the loops say so (`send_step`, `send_epoch`) or a reader asks.
+
+    Attributes:
+        hook: the running hook, set by the dispatcher and the loops; None outside of hooks.
+        batch: the batch that is being worked on, None outside of a batch; its size weighs epoch means.
+        batch_size: the size of `batch` once it was needed, else None.
+        dataloader_idx: index of the evaluation loader when there are several, else None.
+    """
+
+    def __init__(self, loggers: Sequence[Logger] = (), collectives: Collectives | None = None) -> None:
+        self.hook: str | None = None
+        self.batch: Any = None
+        self.batch_size: int | None = None
+        self.dataloader_idx: int | None = None
+        self._evaluated_batches = 0
+        collectives = collectives or SingleProcess()
+        self._loggers = loggers if collectives.global_rank == 0 else ()
+        self._results: Results | None = None
+        self._outer: Results | None = None
+        self._callback_values: Values = {}
+        self._progress_bar_values: Values = {}
+        self._logged: Values = {}
+        self._kept_rows: list[Row] = []
+        self._warned = False
+
+    def log(
+        self,
+        name: str,
+        value: Loggable,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: str | Callable[..., Any] = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Record a value under `name`; the arguments are those of `LightningModule.log`."""
+        results = self._results
+        index = self.dataloader_idx if add_dataloader_idx else None
+        arguments = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, rank_zero_only)
+        entry = results.entries.get((self.hook, name, index)) if results is not None else None
+        if entry is None:
+            entry = self._new_entry(name, value, index, arguments)
+        elif entry.dataloader_idx != self.dataloader_idx:
+            entry.dataloader_idx = None
+        if entry.arguments != arguments:
+            self._check_same_settings(entry, name, arguments)
+        if batch_size is None:
+            batch_size = (self.batch_size or self._measure_batch()) if entry.needs_batch_size else 1
+        entry.update(value, batch_size)
+
+    def _new_entry(self, name: str, value: object, index: int | None, arguments: tuple[Any, ...]) -> Entry:
+        if not isinstance(name, str):
+            raise MisconfigurationError(
+                f"self.log({name!r}, ...): the name must be a string, not a {type(name).__name__}."
+            )
+        if self.dataloader_idx is not None and "/dataloader_idx_" in name and index is not None:
+            raise MisconfigurationError(
+                f'self.log("{name}", ...): the suffix /dataloader_idx_{self.dataloader_idx} is '
+                "added for you when there "
+                "are several loaders. Leave it out of the name, or pass add_dataloader_idx=False."
+            )
+        full_name = name if index is None else f"{name}/dataloader_idx_{index}"
+        entry = Entry(self.hook, name, full_name, self.dataloader_idx, value, arguments)
+        assert self._results is not None, "every hook that may log runs between begin() and end()"
+        self._results.entries[self.hook, name, index] = entry
+        return entry
+
+    def _check_same_settings(self, entry: Entry, name: str, arguments: tuple[Any, ...]) -> None:
+        settings = resolve_settings(self.hook, name, arguments)
+        if settings != entry.settings:
+            differences = ", ".join(
+                f"{setting}={old!r} and then {new!r}"
+                for setting, old, new in zip(Settings._fields, entry.settings, settings, strict=True)
+                if old != new
+            )
+            raise MisconfigurationError(
+                f'self.log("{name}", ...) was called twice in `{self.hook}` with different settings: {differences}. '
+                "Use the same settings, or another name."
+            )
+        entry.arguments = arguments  # other words for the same; compared as they are the next time
+
+    def _measure_batch(self) -> int:
+        if self.batch is None:
+            return 1
+        self.batch_size, ambiguous = size_of(self.batch)
+        if ambiguous and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"The tensors of a batch differ in their first dimension; {self.batch_size}, the first one's, is taken "
+                "as the batch size by which epoch means are weighted. Pass self.log(..., batch_size=...) to be sure.",
+                stacklevel=4,
+            )
+        return self.batch_size
+
+    # What the loops do.
+
+    def begin(self, training: bool) -> Results | None:
+        """Start recording an epoch of training or an evaluation.
+
+        Returns:
+            The results that were being recorded until now, to give to `resume`.
+        """
+        self._outer, self._results = self._results, Results(training)
+        self.batch = self.batch_size = self.dataloader_idx = None
+        return self._outer
+
+    def resume(self, results: Results | None) -> None:
+        """Go on recording into what `begin` returned."""
+        self._outer, self._results = None, results
+        self.batch = self.batch_size = self.dataloader_idx = None
+
+    def send_step(self, step: int, epoch: int) -> None:
+        """Send the step values that came in since the last call to the loggers."""
+        assert self._results is not None
+        self._send([Row(self._results.step_values(), step, epoch)])
+
+    def keep_step(self, epoch: int) -> None:
+        """Keep the step values of an evaluation batch, on their device, until `send_kept_steps`.
+
+        Their x axis counts the evaluation batches of the run.
+        """
+        assert self._results is not None
+        if values := self._results.step_values():
+            self._kept_rows.append(Row(values, self._evaluated_batches, epoch))
+        self._evaluated_batches += 1
+
+    @property
+    def kept_steps(self) -> int:
+        """How many rows are waiting for `send_kept_steps`."""
+        return len(self._kept_rows)
+
+    def send_kept_steps(self) -> None:
+        """Send what `keep_step` kept."""
+        rows, self._kept_rows = self._kept_rows, []
+        self._send(rows)
+
+    def _send(self, rows: Sequence[Row]) -> None:
+        rows = [row for row in rows if row.values]
+        for row in rows:
+            self._logged.update(row.values)
+        send(self._loggers, rows)
+
+    def end_epoch(self) -> None:
+        """The batches are over: from here on keys have the values of their epoch."""
+        assert self._results is not None
+        self._results.epoch_ended = True
+        self.batch = self.batch_size = self.dataloader_idx = None
+
+    def send_epoch(self, step: int, epoch: int) -> None:
+        """Send the epoch's values to the loggers."""
+        assert self._results is not None
+        self._send([Row(self._results.epoch_values(), step, epoch)])
+
+    def end(self) -> None:
+        """Keep what callbacks and bars may still read, and forget the rest."""
+        if self._results is None:
+            return
+        self._callback_values.update(self._results.callback_values())
+        self._progress_bar_values.update(self._results.progress_bar_values())
+        self._logged.update(self._results.logger_values())
+        reset_all(self._results.entries.values())
+        self._results = None
+        self.batch = self.batch_size = self.dataloader_idx = None
+
+    def forget(self) -> None:
+        """Forget everything: what a sanity check logged concerns nobody."""
+        if self._results is not None:
+            reset_all(self._results.entries.values())
+        self._results = None
+        self._callback_values, self._progress_bar_values, self._logged = {}, {}, {}
+
+    # What others read.
+
+    @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """Every key that was logged in this run with its latest value, as a tensor on the value's own device."""
+        values = dict(self._callback_values)
+        for results in self._live():
+            values |= results.callback_values()
+        return to_tensors(values)
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """The keys logged with prog_bar=True. Reading them waits for the device: do so only to draw."""
+        values = dict(self._progress_bar_values)
+        for results in self._live():
+            values |= results.progress_bar_values()
+        return to_floats(values)
+
+    def _live(self) -> Iterator[Results]:
+        """What is being recorded: training first, then the validation inside it."""
+        return (results for results in (self._outer, self._results) if results is not None)
+
+    @property
+    def logged_metrics(self) -> dict[str, Tensor]:
+        """What loggers got, and what of the running step or epoch is meant for them; by name, latest values."""
+        values = dict(self._logged)
+        for results in self._live():
+            values |= results.logger_values()
+        return to_tensors(values)
+
+    def evaluation_metrics(self, dataloaders: int) -> list[dict[str, float]]:
+        """The epoch values of a running evaluation: a dict for each loader."""
+        assert self._results is not None
+        return [to_floats(self._results.evaluation_values(index)) for index in range(max(dataloaders, 1))]
+
+
+class NullRecorder(Recorder):
+    """Records nothing, for runs in which no microsecond may go into logging; says so once."""
+
+    def log(self, name: str, value: Loggable, *args: Any, **kwargs: Any) -> None:
+        """Warn the first time, and do nothing else."""
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f'self.log("{name}", ...) records nothing, because of Trainer(barebones=True).', stacklevel=3)
+
+
+def log_without_a_run(name: str) -> None:
+    """What `self.log` does when no trainer is running: a warning, so that a module can be tried on its own."""
+    warnings.warn(
+        f'self.log("{name}", ...) was called while no trainer is running this module or callback: the value is not '
+        "recorded.",
+        stacklevel=3,
+    )
