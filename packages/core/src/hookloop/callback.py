@@ -1,0 +1,339 @@
+"""`Callback`, `LambdaCallback`, `Order`, and `Hooks`: the one list of everything a callback may override."""
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hookloop.errors import MisconfigurationError
+from hookloop.metrics import Loggable, Recorder, log_without_a_run
+from hookloop.module import LightningModule
+from hookloop.view import TrainerView
+
+
+class Order(IntEnum):
+    """When a callback's hooks run, against the module's own hook and other callbacks.
+
+    In every hook: FIRST, NORMAL, then the module, then MONITOR, then LAST. Inside a group the user's order holds.
+    """
+
+    FIRST = 0
+    """Tuners: they look at the run before anybody else does."""
+    NORMAL = 1
+    """Everything that neither decides on metrics nor saves state."""
+    MONITOR = 2
+    """Reads metrics and decides: it sees what the module logged in the same hook."""
+    LAST = 3
+    """Saves state: all that the moment owes is done when it runs."""
+
+
+class Hooks:
+    """Everything that the trainer tells a callback, in documented no-ops. What nobody overrides is never called.
+
+    Return values are ignored. `trainer` is the running trainer as `hookloop.view.TrainerView` describes it,
+    `pl_module` the module that it runs. Eval and predict hooks get `dataloader_idx` only when there are several
+    loaders, so keep its default.
+    """
+
+    # lifecycle
+
+    def setup(self, trainer: TrainerView, pl_module: LightningModule, stage: str) -> None:
+        """First hook of an entry point. `stage` is "fit", "validate", "test" or "predict"."""
+
+    def teardown(self, trainer: TrainerView, pl_module: LightningModule, stage: str) -> None:
+        """Last hook of an entry point; runs once for whoever completed `setup`, after an error too."""
+
+    def on_fit_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Optimizers exist, their state is not restored yet; callback state is."""
+
+    def on_fit_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Training ended without an error."""
+
+    def on_exception(self, trainer: TrainerView, pl_module: LightningModule, exception: BaseException) -> None:
+        """The first exception of the run, KeyboardInterrupt included, before any teardown."""
+
+    def on_preemption(self, trainer: TrainerView, pl_module: LightningModule, signum: int) -> None:
+        """The process was asked to end (SIGTERM); the step is finished, the final save comes next."""
+
+    # sanity check
+
+    def on_sanity_check_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """A few validation batches run before training; nothing they log is kept."""
+
+    def on_sanity_check_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """The sanity check is over."""
+
+    # training
+
+    def on_train_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Everything is restored; the first epoch is next."""
+
+    def on_train_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """The last epoch is over."""
+
+    def on_train_epoch_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """A training epoch begins; not called when a run is resumed inside one."""
+
+    def on_train_epoch_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """A training epoch ended, its validation included; epoch metrics are reduced."""
+
+    def on_train_batch_start(
+        self, trainer: TrainerView, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """A batch is on the device; `batch_idx` counts from 0 in the epoch."""
+
+    def on_train_batch_end(
+        self,
+        trainer: TrainerView,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """A batch is done.
+
+        `outputs` holds what training_step returned, detached, with the loss under "loss", divided by the number of
+        batches in its accumulation window; {} if it returned None.
+        """
+
+    # validation
+
+    def on_validation_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Validation begins; the module is in eval mode."""
+
+    def on_validation_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Validation ended; its metrics are in `trainer.callback_metrics`."""
+
+    def on_validation_epoch_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Right before the first validation batch."""
+
+    def on_validation_epoch_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Right after the last validation batch; what is logged here is an epoch metric."""
+
+    def on_validation_batch_start(
+        self,
+        trainer: TrainerView,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A validation batch is on the device."""
+
+    def on_validation_batch_end(
+        self,
+        trainer: TrainerView,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A validation batch is done; `outputs` is what validation_step returned."""
+
+    # test
+
+    def on_test_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Testing begins; the module is in eval mode."""
+
+    def on_test_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Testing ended; its metrics are in `trainer.callback_metrics`."""
+
+    def on_test_epoch_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Right before the first test batch."""
+
+    def on_test_epoch_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Right after the last test batch; what is logged here is an epoch metric."""
+
+    def on_test_batch_start(
+        self,
+        trainer: TrainerView,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A test batch is on the device."""
+
+    def on_test_batch_end(
+        self,
+        trainer: TrainerView,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A test batch is done; `outputs` is what test_step returned."""
+
+    # prediction
+
+    def on_predict_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Prediction begins; the module is in eval mode. Nothing can be logged during prediction."""
+
+    def on_predict_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Prediction ended."""
+
+    def on_predict_epoch_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Right before the first batch."""
+
+    def on_predict_epoch_end(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Right after the last batch."""
+
+    def on_predict_batch_start(
+        self,
+        trainer: TrainerView,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A batch is on the device."""
+
+    def on_predict_batch_end(
+        self,
+        trainer: TrainerView,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A batch is done; `outputs` is what predict_step returned."""
+
+    # optimization
+
+    def on_before_zero_grad(self, trainer: TrainerView, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """After the forward pass of a window's first batch, before gradients are cleared."""
+
+    def on_before_backward(self, trainer: TrainerView, pl_module: LightningModule, loss: Tensor) -> None:
+        """`loss` is what backward will be called on: divided by the accumulation window, scaled under AMP."""
+
+    def on_after_backward(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        """Gradients of this batch are accumulated, neither unscaled nor clipped."""
+
+    def on_before_optimizer_step(self, trainer: TrainerView, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Gradients are complete and unscaled, and not clipped yet."""
+
+    def on_after_optimizer_step(self, trainer: TrainerView, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Weights are updated and `trainer.global_step` counts this step; gradients are still there."""
+
+    # checkpoints
+
+    def on_save_checkpoint(self, trainer: TrainerView, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Change or add to what is about to be saved; runs after every `state_dict`."""
+
+    def on_load_checkpoint(self, trainer: TrainerView, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Read from a loaded checkpoint; the module's weights are loaded, `load_state_dict` comes next."""
+
+    def on_checkpoint_saved(self, trainer: TrainerView, pl_module: LightningModule, path: str) -> None:
+        """A checkpoint file is complete on disk and can be loaded; once per file."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback: tensors, numbers, strings and containers of them."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave. Configuration comes from the constructor; load progress alone."""
+
+
+class Callback(Hooks):
+    """Base of all callbacks: override the hooks you need, call none of them yourself.
+
+    Attributes:
+        order: when its hooks run, see `Order`.
+        family: what kind of thing it is ("progress_bar", "checkpoint", "model_summary", "timer"), or None. A registered
+            default steps aside when the user passed a callback of its family.
+    """
+
+    order: ClassVar[Order] = Order.NORMAL
+    family: ClassVar[str | None] = None
+
+    # Set while a run is going on. A class attribute, so that subclasses need not call __init__.
+    _recorder: Recorder | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Under which name a checkpoint keeps this callback's state; distinct for each instance in a run."""
+        return type(self).__qualname__
+
+    def resolve_checkpoint(self, which: str) -> str | Path | None:
+        """The path that `ckpt_path="best"` or `"last"` stands for, or None if this callback cannot tell."""
+        return None
+
+    def log(
+        self,
+        name: str,
+        value: Loggable,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: str | Callable[..., Any] = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Log a value from a hook of this callback, exactly as `LightningModule.log` does from the module's."""
+        if self._recorder is None:
+            log_without_a_run(name)
+            return
+        self._recorder.log(
+            name,
+            value,
+            prog_bar,
+            logger,
+            on_step,
+            on_epoch,
+            reduce_fx,
+            enable_graph,
+            sync_dist,
+            sync_dist_group,
+            add_dataloader_idx,
+            batch_size,
+            metric_attribute,
+            rank_zero_only,
+        )
+
+    def log_dict(self, dictionary: Mapping[str, Loggable], **arguments: Any) -> None:
+        """Log every item of `dictionary` under its key; `arguments` are those of `log`."""
+        for name, value in dictionary.items():
+            self.log(name, value, **arguments)
+
+
+HOOKS: tuple[str, ...] = tuple(name for name, member in vars(Hooks).items() if callable(member))
+"""The names of all hooks and state methods, in the order of their documentation."""
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions: `LambdaCallback(on_train_end=lambda trainer, pl_module: ...)`.
+
+    Args:
+        **hooks: any name in `HOOKS`, with a callable that takes the hook's arguments without `self`; None leaves the
+            hook alone.
+
+    Raises:
+        MisconfigurationError: a name that is no hook, or a value that cannot be called.
+    """
+
+    def __init__(self, **hooks: Callable[..., Any] | None) -> None:
+        for name, function in hooks.items():
+            if name not in HOOKS:
+                raise MisconfigurationError(
+                    f"LambdaCallback got {name}=..., which is no hook. Hooks are: {', '.join(HOOKS)}."
+                )
+            if function is None:
+                continue
+            if not callable(function):
+                raise MisconfigurationError(
+                    f"LambdaCallback got {name}={function!r}, which cannot be called. Pass a function that takes the "
+                    "hook's arguments, for example lambda trainer, pl_module: ...."
+                )
+            setattr(self, name, function)

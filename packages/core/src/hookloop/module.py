@@ -1,0 +1,464 @@
+"""`LightningModule`: a model together with how it is trained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hookloop.batches import move_data_to_device
+from hookloop.errors import HookloopError, MisconfigurationError
+from hookloop.loggers import Logger
+from hookloop.metrics import Loggable, Recorder, log_without_a_run
+from hookloop.view import TrainerView
+
+
+class LightningModule(nn.Module):
+    """Define `training_step` and `configure_optimizers` to fit, the other `*_step` methods for the other entry points.
+
+    Everything else is optional. Hooks of the same name as a callback's run in the middle: after the callbacks of Order
+    FIRST and NORMAL, before those of MONITOR and LAST.
+    """
+
+    # Both are set for the time of a run; class attributes, so that they are there before __init__ is through.
+    _trainer: TrainerView | None = None
+    _recorder: Recorder | None = None
+    _automatic_optimization: bool = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle of a module is not attached to a trainer, and must not drag it along.
+        state = self.__dict__.copy()
+        state.pop("_trainer", None)
+        state.pop("_recorder", None)
+        return state
+
+    # the steps
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor | Mapping[str, Any] | None:
+        """The loss of a batch: `training_step(batch, batch_idx)`.
+
+        Returns:
+            The loss as a tensor with one element, or a dict that has it under "loss", or None to skip this batch.
+        """
+        raise MisconfigurationError(_undefined(self, "training_step(self, batch, batch_idx)"))
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Tensor | Mapping[str, Any] | None:
+        """Evaluate a batch: `validation_step(batch, batch_idx, dataloader_idx=0)`; several loaders bring the index."""
+        raise MisconfigurationError(_undefined(self, "validation_step(self, batch, batch_idx)"))
+
+    def test_step(self, *args: Any, **kwargs: Any) -> Tensor | Mapping[str, Any] | None:
+        """Evaluate a batch: `test_step(batch, batch_idx, dataloader_idx=0)`; several loaders bring the index."""
+        raise MisconfigurationError(_undefined(self, "test_step(self, batch, batch_idx)"))
+
+    def predict_step(self, *args: Any, **kwargs: Any) -> Any:
+        """The prediction for a batch: `predict_step(batch, batch_idx, dataloader_idx=0)`; calls forward by default."""
+        return self(args[0])
+
+    # configuration
+
+    def configure_optimizers(self) -> Any:
+        """The optimizers and schedulers, in any of six forms.
+
+        An optimizer; a list of optimizers; two lists, of optimizers and of schedulers; a dict with "optimizer" and
+        perhaps "lr_scheduler"; a tuple of such dicts; None to train without an optimizer. A scheduler stands for
+        itself,
+        or is a dict with "scheduler" and perhaps "interval" ("epoch" or "step"), "frequency", "monitor", "strict",
+        "name".
+        """
+        raise MisconfigurationError(_undefined(self, "configure_optimizers(self)"))
+
+    def configure_callbacks(self) -> Any:
+        """Callbacks that this module needs; they replace the trainer's of the same class or of a base of it."""
+        return []
+
+    def configure_model(self) -> None:
+        """Build layers that are too large to build before the run is set up; may be called more than once."""
+
+    def prepare_data(self) -> None:
+        """Download and preprocess; called by one process alone. Do not set state here."""
+
+    def train_dataloader(self) -> Any:
+        """The loader, or any iterable of batches, for training."""
+        return None
+
+    def val_dataloader(self) -> Any:
+        """One loader, or a list of them, for validation."""
+        return None
+
+    def test_dataloader(self) -> Any:
+        """One loader, or a list of them, for testing."""
+        return None
+
+    def predict_dataloader(self) -> Any:
+        """One loader, or a list of them, for prediction."""
+        return None
+
+    # hooks that callbacks have too; see hookloop.callback.Hooks for when they run
+
+    def setup(self, stage: str) -> None:
+        """Prepare for an entry point: "fit", "validate", "test" or "predict"."""
+
+    def teardown(self, stage: str) -> None:
+        """Undo `setup`."""
+
+    def on_fit_start(self) -> None:
+        """Optimizers exist, their state is not restored yet."""
+
+    def on_fit_end(self) -> None:
+        """Training ended without an error."""
+
+    def on_train_start(self) -> None:
+        """The first epoch is next."""
+
+    def on_train_end(self) -> None:
+        """The last epoch is over."""
+
+    def on_train_epoch_start(self) -> None:
+        """A training epoch begins."""
+
+    def on_train_epoch_end(self) -> None:
+        """A training epoch ended, its validation included."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        """Return -1 to end this epoch before this batch."""
+
+    def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: Any, batch_idx: int) -> None:
+        """A training batch is done."""
+
+    def on_validation_start(self) -> None:
+        """Validation begins."""
+
+    def on_validation_end(self) -> None:
+        """Validation ended."""
+
+    def on_validation_epoch_start(self) -> None:
+        """Right before the first validation batch."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Right after the last validation batch."""
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """A validation batch is on the device."""
+
+    def on_validation_batch_end(
+        self, outputs: Tensor | Mapping[str, Any] | None, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A validation batch is done."""
+
+    def on_test_start(self) -> None:
+        """Testing begins."""
+
+    def on_test_end(self) -> None:
+        """Testing ended."""
+
+    def on_test_epoch_start(self) -> None:
+        """Right before the first test batch."""
+
+    def on_test_epoch_end(self) -> None:
+        """Right after the last test batch."""
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """A test batch is on the device."""
+
+    def on_test_batch_end(
+        self, outputs: Tensor | Mapping[str, Any] | None, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A test batch is done."""
+
+    def on_predict_start(self) -> None:
+        """Prediction begins."""
+
+    def on_predict_end(self) -> None:
+        """Prediction ended."""
+
+    def on_predict_epoch_start(self) -> None:
+        """Right before the first batch."""
+
+    def on_predict_epoch_end(self) -> None:
+        """Right after the last batch."""
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """A batch is on the device."""
+
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """A batch is done."""
+
+    def on_before_zero_grad(self, optimizer: Optimizer) -> None:
+        """Before gradients are cleared."""
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """`loss` is what backward will be called on."""
+
+    def on_after_backward(self) -> None:
+        """Gradients of this batch are accumulated."""
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Gradients are complete and unscaled, and not clipped yet."""
+
+    def on_after_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Weights are updated and `global_step` counts this step."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Change or add to what is about to be saved."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read from a loaded checkpoint, before the weights are loaded."""
+
+    # hooks of the module alone
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Free the gradients' memory before a validation inside a fit; not called inside an accumulation window."""
+        self.zero_grad()
+
+    def on_validation_model_eval(self) -> None:
+        """Switch to eval mode for validation."""
+        self.eval()
+
+    def on_validation_model_train(self) -> None:
+        """Switch back after validation. Unless overridden, every submodule gets the mode that it had before."""
+        self.train()
+
+    def on_test_model_eval(self) -> None:
+        """Switch to eval mode for testing."""
+        self.eval()
+
+    def on_test_model_train(self) -> None:
+        """Switch back after testing. Unless overridden, every submodule gets the mode that it had before."""
+        self.train()
+
+    def on_predict_model_eval(self) -> None:
+        """Switch to eval mode for prediction."""
+        self.eval()
+
+    def on_predict_model_train(self) -> None:
+        """Switch back after prediction. Unless overridden, every submodule gets the mode that it had before."""
+        self.train()
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Change a batch before it is moved to the device; returns the batch."""
+        return batch
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to `device`; override it for batches that hookloop cannot walk through."""
+        return move_data_to_device(batch, device)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Change a batch that is on the device already; returns the batch."""
+        return batch
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients of `loss`."""
+        loss.backward(*args, **kwargs)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step. The closure runs training_step, zero_grad and backward: pass it on, or call it and step without one."""
+        optimizer.step(closure=optimizer_closure)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Clear the gradients at the start of an accumulation window."""
+        optimizer.zero_grad()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip; called before every optimizer step with the trainer's arguments."""
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step a scheduler; `metric` is the monitored value of a plateau scheduler, else None."""
+        if metric is None:
+            scheduler.step()
+        else:
+            scheduler.step(metric)
+
+    # what it may do and ask
+
+    def clip_gradients(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients of an optimizer's parameters in place.
+
+        Args:
+            optimizer: whose parameters.
+            gradient_clip_val: the largest total norm, or absolute value; None or 0 clips nothing.
+            gradient_clip_algorithm: "norm" (default) or "value".
+        """
+        self.trainer.strategy.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The optimizer, or a list of several.
+
+        Args:
+            use_pl_optimizer: wrapped, so that `step()` runs the trainer's hooks and counts; False gives torch's own.
+        """
+        trainer = self.trainer
+        optimizers: Sequence[Any] = trainer.lightning_optimizers if use_pl_optimizer else trainer.optimizers
+        return optimizers[0] if len(optimizers) == 1 else list(optimizers)
+
+    def lr_schedulers(self) -> Any:
+        """The learning rate scheduler, a list of several, or None."""
+        schedulers = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        if not schedulers:
+            return None
+        return schedulers[0] if len(schedulers) == 1 else schedulers
+
+    @property
+    def automatic_optimization(self) -> bool:
+        """Whether the trainer calls backward and the optimizer (default), or training_step does so itself."""
+        return self._automatic_optimization
+
+    @automatic_optimization.setter
+    def automatic_optimization(self, value: bool) -> None:
+        self._automatic_optimization = value
+
+    def log(
+        self,
+        name: str,
+        value: Loggable,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: str | Callable[..., Any] = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Log a value to loggers, callbacks and the progress bar.
+
+        Args:
+            name: the key. With both on_step and on_epoch it forks into `<name>_step` and `<name>_epoch`.
+            value: a tensor with one element, a number, or an object with update, compute and reset.
+            prog_bar: also for the progress bar.
+            logger: for the loggers; None is True.
+            on_step: log the value of this step. None: True in training steps and their hooks, else False.
+            on_epoch: log the reduction over the epoch. None: True wherever on_step is False by default.
+            reduce_fx: "mean" (weighted by batch size), "sum", "min" or "max", or torch's function of that name.
+            enable_graph: keep the autograd graph of the value.
+            sync_dist: reduce over ranks.
+            sync_dist_group: the process group for that.
+            add_dataloader_idx: with several evaluation loaders, append `/dataloader_idx_<i>` to the key.
+            batch_size: samples that the value stands for; None takes the first dimension of the batch's first tensor.
+            metric_attribute: accepted for code written for Lightning; metric objects are found without it.
+            rank_zero_only: logged by rank zero alone, so that nobody waits for other ranks.
+
+        Raises:
+            MisconfigurationError: the hook may not log, the value cannot be logged, or the same key was logged
+                with other settings.
+        """
+        if self._recorder is None:
+            log_without_a_run(name)
+            return
+        self._recorder.log(
+            name,
+            value,
+            prog_bar,
+            logger,
+            on_step,
+            on_epoch,
+            reduce_fx,
+            enable_graph,
+            sync_dist,
+            sync_dist_group,
+            add_dataloader_idx,
+            batch_size,
+            metric_attribute,
+            rank_zero_only,
+        )
+
+    def log_dict(self, dictionary: Mapping[str, Loggable], **arguments: Any) -> None:
+        """Log every item of `dictionary` under its key; `arguments` are those of `log`."""
+        for name, value in dictionary.items():
+            self.log(name, value, **arguments)
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print from rank zero alone, above a progress bar if there is one."""
+        if self._trainer is None:
+            print(*args, **kwargs)
+        else:
+            self._trainer.print(*args, **kwargs)
+
+    @property
+    def trainer(self) -> TrainerView:
+        """The trainer that runs, or last ran, this module.
+
+        Raises:
+            HookloopError: there was none yet.
+        """
+        if self._trainer is None:
+            # An AttributeError would be swallowed by nn.Module.__getattr__ and come out as a missing attribute.
+            raise HookloopError(
+                f"{type(self).__name__} is not attached to a Trainer. Pass it to fit, validate, test or predict first."
+            )
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: TrainerView | None) -> None:
+        self._trainer = trainer
+
+    @property
+    def current_epoch(self) -> int:
+        """Index of the running epoch; 0 without a trainer."""
+        return self._trainer.current_epoch if self._trainer is not None else 0
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps taken; 0 without a trainer."""
+        return self._trainer.global_step if self._trainer is not None else 0
+
+    @property
+    def global_rank(self) -> int:
+        """Index of this process in the run; 0 without a trainer."""
+        return self._trainer.global_rank if self._trainer is not None else 0
+
+    @property
+    def local_rank(self) -> int:
+        """Index of this process on this machine; 0 without a trainer."""
+        return self._trainer.local_rank if self._trainer is not None else 0
+
+    @property
+    def logger(self) -> Logger | None:
+        """The trainer's first logger."""
+        return self._trainer.logger if self._trainer is not None else None
+
+    @property
+    def loggers(self) -> Sequence[Logger]:
+        """The trainer's loggers."""
+        return self._trainer.loggers if self._trainer is not None else ()
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first parameter or buffer; the CPU if there is none."""
+        first = self._first_tensor()
+        return first.device if first is not None else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the first parameter or buffer; torch's default one if there is none."""
+        first = self._first_tensor()
+        return first.dtype if first is not None else torch.get_default_dtype()
+
+    def _first_tensor(self) -> Tensor | None:
+        parameter = next(self.parameters(), None)
+        return parameter if parameter is not None else next(self.buffers(), None)
+
+
+def _undefined(module: LightningModule, signature: str) -> str:
+    return f"{type(module).__name__} does not define {signature}. Define it to use this entry point of the Trainer."
