@@ -1,0 +1,7 @@
+"""Where batches come from: which loader, how many batches of it, and one after another."""
+
+from hookloop.loaders.iterate import iterate
+from hookloop.loaders.loaders import Loaders
+from hookloop.loaders.source import Source
+
+__all__ = ["Loaders", "Source", "iterate"]

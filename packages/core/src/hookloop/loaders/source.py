@@ -1,0 +1,76 @@
+"""`Source`: who supplies the loaders of a stage: the caller's argument, the datamodule, or the module."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hookloop.datamodule import LightningDataModule
+from hookloop.errors import MisconfigurationError
+from hookloop.module import LightningModule
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Supplies loaders when they are first needed.
+
+    Attributes:
+        get: gives the loader or loaders; None if nobody supplies any.
+        name: who supplies them, for messages.
+    """
+
+    get: Callable[[], Any] | None
+    name: str
+
+    @classmethod
+    def of(cls, stage: str, given: Any, datamodule: LightningDataModule | None, module: LightningModule) -> "Source":
+        """The source of a stage: what was passed goes before the datamodule's, and that before the module's.
+
+        Args:
+            stage: "train", "val", "test" or "predict".
+            given: what was passed to the entry point, or None.
+            datamodule: the run's datamodule, if it has one.
+            module: the module.
+        """
+        method = f"{stage}_dataloader"
+        if given is not None:
+            return cls(lambda: given, f"the {stage} dataloaders that were passed")
+        if datamodule is not None and _defines(datamodule, LightningDataModule, method):
+            return cls(getattr(datamodule, method), f"{type(datamodule).__name__}.{method}()")
+        if _defines(module, LightningModule, method):
+            return cls(getattr(module, method), f"{type(module).__name__}.{method}()")
+        return cls(None, f"no {stage} dataloader")
+
+    @property
+    def exists(self) -> bool:
+        """Whether anybody supplies loaders."""
+        return self.get is not None
+
+    def load(self, stage: str) -> Any:
+        """Ask for the loader or loaders.
+
+        Raises:
+            MisconfigurationError: nobody supplies any, or what came cannot be iterated.
+        """
+        if self.get is None:
+            raise MisconfigurationError(
+                f"There is no {stage} dataloader. Pass one to the Trainer's entry point, or "
+                f"define {stage}_dataloader() "
+                "on the module or the datamodule."
+            )
+        loaders = self.get()
+        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+            if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+                raise MisconfigurationError(
+                    f"{_capital(self.name)} gave {loader!r} ({type(loader).__name__}), which cannot be iterated. "
+                    "A DataLoader or any other iterable of batches is needed."
+                )
+        return loaders
+
+
+def _defines(owner: object, base: type, method: str) -> bool:
+    own = vars(owner).get(method, getattr(type(owner), method, None))
+    return own is not None and own is not getattr(base, method)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
