@@ -1,0 +1,150 @@
+"""`CallbackList`: the trainer's callbacks, checked as they come in and always in the order in which they run."""
+
+from collections.abc import Callable, Iterable, MutableSequence
+from typing import Any, overload
+
+from hookloop.callback import Callback, Hooks
+from hookloop.errors import MisconfigurationError
+from hookloop.hook_checks import overrides
+
+
+class CallbackList(MutableSequence[Callback]):
+    """A list of callbacks, sorted by `Order`; inside a group, the order in which they came in holds.
+
+    Args:
+        callbacks: to begin with; copied.
+
+    Raises:
+        MisconfigurationError: something in it is no callback, or two of them would share a state in a checkpoint. A
+            change that is refused leaves the list as it was.
+
+    Attributes:
+        changed: called with the list after each change; a run listens to compile its hooks anew.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+        self._items: list[Callback] = []
+        self.changed: Callable[[CallbackList], None] | None = None
+        self.replace(callbacks)
+
+    def replace(self, callbacks: Iterable[Callback]) -> None:
+        """Take these callbacks in place of those that are there."""
+        items = list(callbacks)
+        for callback in items:
+            _check_callback_type(callback)
+        for index, callback in enumerate(items):
+            if any(callback is other for other in items[:index]):
+                raise MisconfigurationError(
+                    f"The same {type(callback).__name__} object is in the callbacks twice, so "
+                    "each of its hooks would run "
+                    "twice. Pass it once, or two objects."
+                )
+        items.sort(key=lambda callback: callback.order)
+        _check_state_keys(items)
+        before, self._items = self._items, items
+        if self.changed is not None:
+            try:
+                self.changed(self)
+            except BaseException:
+                self._items = before
+                raise
+
+    @overload
+    def __getitem__(self, index: int) -> Callback: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Callback]: ...
+    def __getitem__(self, index: int | slice) -> Callback | list[Callback]:
+        return self._items[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        items = list(self._items)
+        items[index] = value
+        self.replace(items)
+
+    def __delitem__(self, index: int | slice) -> None:
+        items = list(self._items)
+        del items[index]
+        self.replace(items)
+
+    def insert(self, index: int, value: Callback) -> None:
+        """Add a callback before that place; its `order` may move it on."""
+        items = list(self._items)
+        items.insert(index, value)
+        self.replace(items)
+
+    def extend(self, values: Iterable[Callback]) -> None:
+        """Add them all in one change."""
+        self.replace([*self._items, *values])
+
+    def clear(self) -> None:
+        """Remove all of them in one change."""
+        self.replace([])
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        return self._items == list(other) if isinstance(other, CallbackList | list | tuple) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+def as_callbacks(given: Any) -> list[Callback]:
+    """What was passed as callbacks (None, one, or several), as a new list."""
+    if given is None:
+        return []
+    if isinstance(given, Callback):
+        return [given]
+    if isinstance(given, type) or not isinstance(given, Iterable):
+        _check_callback_type(given)
+    return list(given)
+
+
+def _check_callback_type(callback: object) -> None:
+    if isinstance(callback, Callback):
+        return
+    if isinstance(callback, type) and issubclass(callback, Callback):
+        raise MisconfigurationError(
+            f"callbacks holds the class {callback.__name__} where an instance is needed: write "
+            f"{callback.__name__}(...)."
+        )
+    raise MisconfigurationError(
+        f"callbacks holds {callback!r} ({type(callback).__name__}), which is no Callback. Pass instances of "
+        "hookloop.Callback; functions can be wrapped in hookloop.LambdaCallback(on_train_end=...)."
+    )
+
+
+def _check_state_keys(callbacks: Iterable[Callback]) -> None:
+    owners: dict[str, Callback] = {}
+    for callback in callbacks:
+        if not overrides(callback, Hooks, "state_dict"):
+            continue
+        first = owners.setdefault(callback.state_key, callback)
+        if first is not callback:
+            raise MisconfigurationError(
+                f"Two callbacks would share one state in a checkpoint: {_with_home(first)} and {_with_home(callback)} "
+                f'both have the state_key "{callback.state_key}". Remove one, or define the property state_key so that '
+                "it differs between them."
+            )
+
+
+def _with_home(callback: Callback) -> str:
+    return f"{type(callback).__qualname__} (of {type(callback).__module__})"
+
+
+def merge_module_callbacks(callbacks: Iterable[Callback], of_module: Iterable[Callback]) -> list[Callback]:
+    """The trainer's callbacks with those of the module's configure_callbacks.
+
+    A module's callback replaces those of the trainer whose class is its own or a base of it (but Callback itself), and
+    goes to the end.
+    """
+    added = list(of_module)
+    kept = [
+        callback
+        for callback in callbacks
+        if type(callback) is Callback or not any(isinstance(own, type(callback)) for own in added)
+    ]
+    return kept + added

@@ -1,0 +1,11 @@
+from typing import Any
+
+from hookloop.callback import Callback as Callback
+from hookloop.callback import LambdaCallback as LambdaCallback
+from hookloop.callback import Order as Order
+from hookloop_callbacks_checkpoint import ModelCheckpoint as ModelCheckpoint
+from hookloop_callbacks_progress import ProgressBar as ProgressBar
+from hookloop_callbacks_progress import TQDMProgressBar as TQDMProgressBar
+
+# Classes of other packages, which a type checker cannot know.
+def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,195 @@
+"""What is checked of hooks before a run begins: names that are none, and signatures that do not fit."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from hookloop.callback import HOOKS, Callback, Hooks
+from hookloop.errors import HookError
+from hookloop.module import LightningModule
+
+MODULE_HOOKS: tuple[str, ...] = tuple(
+    name
+    for name, member in vars(LightningModule).items()
+    if callable(member) and (name in HOOKS or name.startswith("on_"))
+)
+"""The hooks of a module, in the order of their documentation."""
+
+_OFTEN_MISTAKEN = {
+    "on_batch_start": "on_train_batch_start",
+    "on_batch_end": "on_train_batch_end",
+    "on_epoch_start": "on_train_epoch_start",
+    "on_epoch_end": "on_train_epoch_end",
+    "on_train_begin": "on_train_start",
+    "on_epoch_begin": "on_train_epoch_start",
+    "on_batch_begin": "on_train_batch_start",
+    "on_train_batch_begin": "on_train_batch_start",
+    "on_init_start": "setup",
+    "on_init_end": "setup",
+    "on_keyboard_interrupt": "on_exception",
+    "on_pretrain_routine_start": "on_fit_start",
+    "on_pretrain_routine_end": "on_fit_start",
+    "on_before_accelerator_backend_setup": "setup",
+    "on_step_end": "on_train_batch_end",
+    "training_epoch_end": "on_train_epoch_end",
+    "validation_epoch_end": "on_validation_epoch_end",
+    "test_epoch_end": "on_test_epoch_end",
+    "training_step_end": "training_step",
+    "validation_step_end": "validation_step",
+    "test_step_end": "test_step",
+}
+"""Hooks of other frameworks and of Lightning's earlier versions, and what they are called here."""
+
+_SIMILAR = 0.8
+"""How alike a name must be to a hook's to count as a misspelt one (difflib's ratio)."""
+
+
+def overrides(owner: object, base: type, name: str) -> bool:
+    """Whether a method is overridden, on the class or on the instance.
+
+    What stands in for a callback without inheriting its methods, such as a mock, overrides all of them.
+    """
+    return name in getattr(owner, "__dict__", {}) or getattr(type(owner), name, None) is not getattr(base, name)
+
+
+def check_callback(callback: Callback) -> None:
+    """Check every hook that a callback overrides.
+
+    Raises:
+        HookError: a method looks like a hook and is none, or a hook cannot be called with its arguments.
+    """
+    _check_names(callback, Callback, HOOKS)
+    for name in HOOKS:
+        if overrides(callback, Hooks, name):
+            _check_signature(callback, name, getattr(Hooks, name))
+
+
+def check_module(module: LightningModule) -> None:
+    """Check every hook that a module overrides.
+
+    Raises:
+        HookError: a method looks like a hook and is none, or a hook cannot be called with its arguments.
+    """
+    for name in HOOKS:
+        if not hasattr(LightningModule, name) and hasattr(type(module), name):
+            raise HookError(
+                f"{type(module).__name__}.{name} would never be called: {name} is a hook of "
+                "callbacks alone. Move it to a "
+                "Callback, which configure_callbacks() of the module may return."
+            )
+    _check_names(module, LightningModule, MODULE_HOOKS)
+    for name in MODULE_HOOKS:
+        if overrides(module, LightningModule, name):
+            _check_signature(module, name, getattr(LightningModule, name))
+
+
+def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
+    """A step of the module that takes as many of these positional arguments as its signature has room for.
+
+    Args:
+        module: the module.
+        name: "training_step", "validation_step", "test_step" or "predict_step".
+        arguments: what the loops call it with: "batch", "batch_idx", and "dataloader_idx" when there are several
+        loaders.
+
+    Raises:
+        HookError: it takes no batch, asks for more, or lacks dataloader_idx where there are several loaders.
+    """
+    step: Callable[..., Any] = getattr(module, name)
+    if _fits(step, len(arguments)):
+        return step
+    owner, written = type(module).__name__, f"{name}(self, {', '.join(arguments)})"
+    if arguments[-1] == "dataloader_idx":
+        raise HookError(
+            f"{owner}.{name} takes ({_names(step)}), and there are several loaders, so it is called with "
+            f"({', '.join(arguments)}). Define it as {written}."
+        )
+    if _fits(step, 1):
+        return lambda batch, batch_idx: step(batch)
+    raise HookError(
+        f"{owner}.{name} takes ({_names(step)}), and it is called with ({', '.join(arguments)}). "
+        f"Define it as {written}."
+    )
+
+
+def check_dataloader_idx(owners: Iterable[object], names: Iterable[str]) -> None:
+    """Check that these hooks can be called with the index of a loader, as they are when there are several.
+
+    Raises:
+        HookError: one cannot.
+    """
+    for owner in owners:
+        base: type = LightningModule if isinstance(owner, LightningModule) else Hooks
+        for name in names:
+            documented = inspect.signature(getattr(base, name)).parameters
+            if overrides(owner, base, name) and not _fits(getattr(owner, name), len(documented) - 1):
+                raise HookError(
+                    f"{type(owner).__name__}.{name} takes ({_names(getattr(owner, name))}), and "
+                    "there are several loaders, "
+                    "so it is called with dataloader_idx too. Define it as "
+                    f"{_written(name, list(documented.values())[1:])}."
+                )
+
+
+def _names(method: Callable[..., Any]) -> str:
+    return ", ".join(inspect.signature(method).parameters)
+
+
+def _check_names(owner: object, base: type, hooks: Iterable[str]) -> None:
+    inherited = set(dir(base))
+    for name in sorted({*dir(type(owner)), *getattr(owner, "__dict__", {})} - inherited):
+        if not name.startswith("on_") and name not in _OFTEN_MISTAKEN:
+            continue
+        if not _is_method(owner, name):
+            continue
+        meant = _OFTEN_MISTAKEN.get(name)
+        close = [meant] if meant else get_close_matches(name, hooks, n=1, cutoff=_SIMILAR)
+        if close:
+            raise HookError(
+                f"{type(owner).__name__}.{name} is no hook, so it would never be called. Rename "
+                f"it to {close[0]}, or, if "
+                "it is a helper of yours, give it a name that does not look like a hook."
+            )
+
+
+def _is_method(owner: object, name: str) -> bool:
+    # getattr_static: a property must not run because somebody looked at its name.
+    member = inspect.getattr_static(owner, name)
+    return callable(member) or isinstance(member, staticmethod | classmethod)
+
+
+def _check_signature(owner: object, name: str, documented: Callable[..., Any]) -> None:
+    parameters = [entry for entry in inspect.signature(documented).parameters.values() if entry.name != "self"]
+    required = [entry for entry in parameters if entry.default is inspect.Parameter.empty]
+    method = getattr(owner, name)
+    if not callable(method):
+        raise HookError(
+            f"{type(owner).__name__}.{name} is a {type(method).__name__}, and hooks are methods. Define "
+            f"{_written(name, parameters)}, or use another name."
+        )
+    if not _fits(method, len(required)) and not _fits(method, len(parameters)):
+        raise HookError(
+            f"{type(owner).__name__}.{name} takes ({_names(method)}), and it is called with "
+            f"({', '.join(entry.name for entry in parameters)}). Define it as {_written(name, parameters)}."
+        )
+
+
+def _fits(method: Callable[..., Any], arguments: int) -> bool:
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        return True  # written in C: it cannot be asked, so it is trusted
+    try:
+        signature.bind(*range(arguments))
+    except TypeError:
+        return False
+    return True
+
+
+def _written(name: str, parameters: Iterable[inspect.Parameter]) -> str:
+    written = [
+        entry.name if entry.default is inspect.Parameter.empty else f"{entry.name}={entry.default!r}"
+        for entry in parameters
+    ]
+    return f"{name}({', '.join(['self', *written])})"

@@ -1,0 +1,289 @@
+"""The dispatcher: which calls a hook makes, compiled once per run, and again when the callbacks change."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from traceback import format_exception_only
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from hookloop.callback import HOOKS, Callback, Hooks, Order
+from hookloop.datamodule import LightningDataModule
+from hookloop.hook_checks import check_callback, check_module, overrides
+from hookloop.metrics import Recorder
+from hookloop.module import LightningModule
+from hookloop.profilers import Profiler, timed
+from hookloop.view import TrainerView
+
+Call: TypeAlias = Callable[..., Any]
+
+STATE_METHODS = ("state_dict", "load_state_dict")
+"""In the list of hooks, but called on one callback at a time."""
+
+UNWINDING = ("setup", "teardown", "on_exception")
+"""Hooks whose calls are guarded one by one."""
+
+BEFORE_LAST = ("on_train_batch_end", "on_validation_end", "on_train_epoch_end")
+"""Hooks after which the loops owe something (a plateau scheduler's step, a row for the loggers) that callbacks of Order
+LAST must find done. These run in `CompiledHooks.last`, the others' in the hook itself."""
+
+MODULE_METHODS = (
+    "backward",
+    "configure_gradient_clipping",
+    "configure_optimizers",
+    "lr_scheduler_step",
+    "on_after_batch_transfer",
+    "on_before_batch_transfer",
+    "on_load_checkpoint",  # a hook of callbacks too, but the module's weights are loaded between the two
+    "on_predict_model_eval",
+    "on_predict_model_train",
+    "on_test_model_eval",
+    "on_test_model_train",
+    "on_validation_model_eval",
+    "on_validation_model_train",
+    "on_validation_model_zero_grad",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "transfer_batch_to_device",
+)
+"""Methods that only the module has and the loops call."""
+
+
+def nobody(*args: Any) -> None:
+    """A hook that nobody overrides."""
+
+
+class HookCalls:
+    """A callable for each hook, taking the hook's arguments without `trainer` and `pl_module`."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Call: ...
+
+
+class CompiledHooks(HookCalls):
+    """What the loops call: `hooks.on_train_batch_end(outputs, batch, batch_idx)`.
+
+    A call runs what is overridden and nothing else: callbacks of Order FIRST and NORMAL, the module, callbacks of
+    MONITOR and LAST. It returns what the module's own method returned.
+
+    Args:
+        trainer: bound into the callbacks' calls.
+        module: the same, and its own hooks.
+        datamodule: its setup goes first, and it hears of exceptions last.
+        recorder: is told which hook is running.
+        profiler: times every call if it listens; None costs nothing.
+
+    Attributes:
+        last: the calls of Order LAST for the hooks in `BEFORE_LAST`.
+        own: the methods in `MODULE_METHODS`, each setting the running hook if the module overrides it.
+        callbacks: in the order in which they run.
+    """
+
+    def __init__(
+        self,
+        trainer: TrainerView,
+        module: LightningModule,
+        datamodule: LightningDataModule | None,
+        recorder: Recorder,
+        profiler: Profiler | None = None,
+    ) -> None:
+        check_module(module)
+        self.last = HookCalls()
+        self.own = HookCalls()
+        self.callbacks: tuple[Callback, ...] = ()
+        self._trainer = trainer
+        self._module = module
+        self._datamodule = datamodule
+        self._recorder = recorder
+        self._profiler = profiler
+        self._stage: str | None = None
+        self._set_up: list[object] = []
+        self._being_set_up: list[object] = []
+        for name in MODULE_METHODS:
+            setattr(self.own, name, self._own_method(name))
+
+    def compile(self, callbacks: Sequence[Callback]) -> None:
+        """Compile the hooks for these callbacks. Newcomers in a running entry point are set up first.
+
+        Args:
+            callbacks: in the order in which they run. Read again after the newcomers' setup, which may add more.
+
+        Raises:
+            HookError: a hook of a callback is misspelt or has a wrong signature; nothing has changed then.
+        """
+        for callback in callbacks:
+            check_callback(callback)
+        if self._stage is not None:
+            for callback in tuple(callbacks):
+                if not self._is_set_up(callback):
+                    self._set_up_one(callback, self._stage)
+        for callback in self.callbacks:
+            if not any(callback is kept for kept in callbacks):
+                callback._recorder = None
+        self.callbacks = tuple(callbacks)
+        for callback in callbacks:
+            callback._recorder = self._recorder
+        for name in HOOKS:
+            if name in STATE_METHODS or name in UNWINDING:
+                continue
+            early, late = self._calls(name, Order.FIRST, Order.NORMAL), self._calls(name, Order.MONITOR)
+            last = self._calls(name, Order.LAST)
+            if name in BEFORE_LAST:
+                setattr(self.last, name, self._dispatch(name, last))
+            else:
+                late += last
+            own = None if name in MODULE_METHODS else self._module_call(name)
+            if own is None:
+                setattr(self, name, self._dispatch(name, early + late))
+            else:
+                setattr(self, name, self._dispatch_around(name, early, own, late))
+
+    # setting up, and unwinding whatever happens
+
+    def set_up(self, stage: str) -> None:
+        """Call every `setup`, the datamodule's first; who is through will be torn down."""
+        self._set_up = []
+        # Asked anew each time: a setup may add callbacks, which then wait for their turn.
+        while (owner := next((each for each in self._owners() if not self._is_set_up(each)), None)) is not None:
+            self._set_up_one(owner, stage)
+        self._stage = stage
+
+    def _set_up_one(self, owner: object, stage: str) -> None:
+        self._being_set_up.append(owner)
+        try:
+            self._guardable(owner, "setup")(stage)
+        finally:
+            self._being_set_up.pop()
+        self._set_up.append(owner)
+
+    def _is_set_up(self, owner: object) -> bool:
+        return any(owner is known for known in (*self._set_up, *self._being_set_up))
+
+    def report_exception(self, exception: BaseException) -> None:
+        """Tell every callback, then the datamodule, of the run's first exception; none can keep it from the others."""
+        for owner in (*self.callbacks, self._datamodule):
+            if owner is None:
+                continue
+            try:
+                self._guardable(owner, "on_exception")(exception)
+            except BaseException as later:  # noqa: BLE001 - the first exception is the one that the user sees
+                add_note(exception, owner, "on_exception", later)
+
+    def tear_down(self, stage: str, exception: BaseException | None) -> BaseException | None:
+        """Call `teardown` of all that was set up, once each, whatever raises.
+
+        Args:
+            stage: the entry point.
+            exception: the run's first exception, if there was one.
+
+        Returns:
+            The run's first exception: the one given, or else the first that was raised here, after everybody heard of
+            it.
+        """
+        self._stage = None
+        done, self._set_up = self._set_up, []
+        in_order = [owner for owner in self._owners() if any(owner is known for known in done)]
+        removed_meanwhile = [owner for owner in done if not any(owner is known for known in in_order)]
+        for owner in in_order + removed_meanwhile:
+            try:
+                self._guardable(owner, "teardown")(stage)
+            except BaseException as raised:  # noqa: BLE001 - the others must be torn down too
+                if exception is None:
+                    exception = raised
+                    self.report_exception(raised)
+                else:
+                    add_note(exception, owner, "teardown", raised)
+        return exception
+
+    def detach(self) -> None:
+        """Let go of the callbacks and the module: they are not attached to a run any more."""
+        for callback in self.callbacks:
+            callback._recorder = None
+        self._module._recorder = None
+
+    def _owners(self) -> list[object]:
+        """Everybody who has a setup, in its order."""
+        owners: list[object] = [] if self._datamodule is None else [self._datamodule]
+        owners += [callback for callback in self.callbacks if callback.order <= Order.NORMAL]
+        owners.append(self._module)
+        owners += [callback for callback in self.callbacks if callback.order > Order.NORMAL]
+        return owners
+
+    def _guardable(self, owner: object, name: str) -> Call:
+        method: Call = getattr(owner, name)
+        if isinstance(owner, LightningModule | LightningDataModule):
+            bound = method
+        else:
+            bound = partial(method, self._trainer, self._module)
+        return self._dispatch(name, [timed(bound, _label(owner, name), self._profiler)])
+
+    # compiling
+
+    def _calls(self, name: str, *orders: Order) -> list[Call]:
+        return [
+            timed(partial(getattr(callback, name), self._trainer, self._module), _label(callback, name), self._profiler)
+            for callback in self.callbacks
+            if callback.order in orders and overrides(callback, Hooks, name)
+        ]
+
+    def _module_call(self, name: str) -> Call | None:
+        if not hasattr(LightningModule, name) or not overrides(self._module, LightningModule, name):
+            return None
+        return timed(getattr(self._module, name), _label(self._module, name), self._profiler)
+
+    def _own_method(self, name: str) -> Call:
+        own = self._module_call(name)
+        if own is None:
+            method: Call = getattr(self._module, name)
+            return method
+        return self._dispatch_around(name, [], own, [])
+
+    def _dispatch(self, name: str, calls: Sequence[Call]) -> Call:
+        if not calls:
+            return nobody
+        recorder, every = self._recorder, tuple(calls)
+
+        def dispatch(*args: Any) -> None:
+            outer = recorder.hook
+            recorder.hook = name
+            try:
+                for call in every:
+                    call(*args)
+            finally:
+                # A hook that ran inside another one (a save) may raise, and the other one may catch that and log.
+                recorder.hook = outer
+
+        return dispatch
+
+    def _dispatch_around(self, name: str, early: Sequence[Call], own: Call, late: Sequence[Call]) -> Call:
+        recorder, before, after = self._recorder, tuple(early), tuple(late)
+
+        def dispatch(*args: Any) -> Any:
+            outer = recorder.hook
+            recorder.hook = name
+            try:
+                for call in before:
+                    call(*args)
+                result = own(*args)
+                for call in after:
+                    call(*args)
+            finally:
+                recorder.hook = outer
+            return result
+
+        return dispatch
+
+
+def add_note(exception: BaseException, owner: object, name: str, later: BaseException) -> None:
+    """Attach what was raised after an exception to it, with the name of who raised."""
+    if later is not exception:
+        # Not str(): an exception that cannot be printed must not cost the others their teardown.
+        text = "".join(format_exception_only(later)).strip()
+        exception.add_note(f"{type(owner).__name__}.{name} raised after that: {text}")
+
+
+def _label(owner: object, name: str) -> str:
+    if isinstance(owner, LightningModule):
+        return f"[LightningModule]{type(owner).__name__}.{name}"
+    if isinstance(owner, LightningDataModule):
+        return f"[LightningDataModule]{type(owner).__name__}.{name}"
+    return f"[Callback]{getattr(owner, 'state_key', type(owner).__name__)}.{name}"

@@ -1,0 +1,45 @@
+"""`Run`: everything that one entry point works with, put together by the Trainer and read by the loops."""
+
+from dataclasses import dataclass
+
+from hookloop.datamodule import LightningDataModule
+from hookloop.hooks import CompiledHooks
+from hookloop.limits import Limits
+from hookloop.loaders import Loaders
+from hookloop.metrics import Recorder
+from hookloop.module import LightningModule
+from hookloop.optimizers import Optimization
+from hookloop.progress import Progress
+from hookloop.stage import TrainerState
+from hookloop.strategies import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One call of fit, validate, test or predict. The parts change as the run goes on; which parts they are does not.
+
+    Attributes:
+        module: what is run.
+        datamodule: where its data comes from, if from there.
+        strategy: how it lives on its devices.
+        hooks: the compiled hooks.
+        recorder: what was logged.
+        progress: how far training has come; this and nothing else is where the run is.
+        limits: how far it may go.
+        loaders: its data.
+        optimization: optimizers, schedulers and clipping; empty but in a fit.
+        state: entry point, stage, status, and the wish to stop.
+        inference_mode: whether evaluation runs under torch.inference_mode rather than no_grad.
+    """
+
+    module: LightningModule
+    datamodule: LightningDataModule | None
+    strategy: Strategy
+    hooks: CompiledHooks
+    recorder: Recorder
+    progress: Progress
+    limits: Limits
+    loaders: Loaders
+    optimization: Optimization
+    state: TrainerState
+    inference_mode: bool = True
