@@ -1,0 +1,177 @@
+"""From a run to a checkpoint and back: named parts, each through its own state_dict()."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from hookloop.callback import Callback, Hooks
+from hookloop.datamodule import LightningDataModule
+from hookloop.discovery import provenance
+from hookloop.errors import CheckpointError
+from hookloop.hook_checks import overrides
+from hookloop.run import Run
+from hookloop.stage import TrainerFn
+
+FORMAT = 1
+"""Raised when a reader of the former format would misunderstand a file."""
+
+
+def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
+    """Everything that a checkpoint holds.
+
+        format, hookloop_version
+        epoch, global_step                  # for people; `progress` is what a run resumes from
+        state_dict                          # the module
+        callbacks, callback_classes         # states by state_key, and who made them
+        progress, optimizer_states, lr_schedulers, precision, datamodule
+        on_save_checkpoint of callbacks and module, who may add to it
+
+    Args:
+        run: the run.
+        weights_only: the module alone: no callback is asked, and training cannot be resumed from it.
+
+    A run that is no fit, and whose module was not fitted before, has no training state: its file holds the rest.
+    """
+    checkpoint: dict[str, Any] = {
+        "format": FORMAT,
+        "hookloop_version": _own_version(),
+        "epoch": run.progress.epoch,
+        "global_step": run.progress.global_step,
+        "state_dict": run.strategy.module_state_dict(run.module),
+    }
+    if weights_only:
+        run.module.on_save_checkpoint(checkpoint)
+        return checkpoint
+    checkpoint["callbacks"], checkpoint["callback_classes"] = _callback_states(run.hooks.callbacks)
+    if run.state.fn is TrainerFn.FITTING or run.optimization.optimizers:
+        checkpoint["progress"] = run.progress.state_dict()
+    checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in run.optimization.optimizers]
+    checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in run.optimization.schedulers]
+    checkpoint["precision"] = run.strategy.precision.state_dict()
+    if run.datamodule is not None and overrides(run.datamodule, LightningDataModule, "state_dict"):
+        checkpoint["datamodule"] = run.datamodule.state_dict()
+    run.hooks.on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def _own_version() -> str:
+    try:
+        return version("hookloop")
+    except PackageNotFoundError:
+        return "unknown"  # run from a source tree that is not installed
+
+
+def _callback_states(callbacks: Sequence[Callback]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    states: dict[str, Any] = {}
+    classes: dict[str, dict[str, str]] = {}
+    for callback in callbacks:
+        if not overrides(callback, Hooks, "state_dict"):
+            continue
+        state = callback.state_dict()
+        if not state:
+            continue
+        states[callback.state_key] = state
+        made_by = provenance(callback)
+        classes[callback.state_key] = {
+            "class": type(callback).__qualname__,
+            "distribution": made_by.distribution if made_by else "",
+            "version": made_by.version if made_by else "",
+        }
+    return states, classes
+
+
+def restore_module_and_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
+    """Give the module, the datamodule and the callbacks what a checkpoint holds of them.
+
+    The module's on_load_checkpoint runs before its weights are loaded, the callbacks' after that and before their own
+    states. A weights-only checkpoint concerns the module alone.
+
+    Raises:
+        CheckpointError: the weights do not fit the module.
+    """
+    run.hooks.own.on_load_checkpoint(checkpoint)
+    try:
+        run.strategy.load_module_state_dict(run.module, checkpoint["state_dict"])
+    except RuntimeError as error:
+        if type(error) is not RuntimeError or "state_dict" not in str(error):
+            raise  # the module's own, not torch's about names and shapes
+        raise CheckpointError(
+            f"The checkpoint's weights do not fit {type(run.module).__name__}. {error} "
+            "Build the module as it was when the checkpoint was saved."
+        ) from error
+    if run.datamodule is not None and "datamodule" in checkpoint:
+        run.datamodule.load_state_dict(checkpoint["datamodule"])
+    if "callbacks" not in checkpoint:
+        return
+    run.hooks.on_load_checkpoint(checkpoint)
+    _load_callback_states(run.hooks.callbacks, checkpoint["callbacks"], checkpoint.get("callback_classes", {}))
+
+
+def _load_callback_states(
+    callbacks: Sequence[Callback], states: Mapping[str, Any], classes: Mapping[str, Mapping[str, str]]
+) -> None:
+    left = dict(states)
+    matched = [(callback, left.pop(callback.state_key)) for callback in callbacks if callback.state_key in left]
+    without = [callback for callback in callbacks if not any(callback is known for known, _ in matched)]
+    for callback in without:
+        # A state_key may hold constructor arguments, and one of them may have changed. If there is no doubt whose state
+        # it is, it is not lost for that.
+        name = type(callback).__qualname__
+        keys = [key for key in left if classes.get(key, {}).get("class") == name]
+        of_that_class = [other for other in without if type(other).__qualname__ == name]
+        if len(keys) == 1 and len(of_that_class) == 1 and overrides(callback, Hooks, "load_state_dict"):
+            matched.append((callback, left.pop(keys[0])))
+    for callback, state in matched:
+        callback.load_state_dict(deepcopy(state))
+    if left:
+        parts = [f"{key}{_package_hint(classes.get(key, {}))}" for key in left]
+        warnings.warn(
+            f"The checkpoint holds states of callbacks that are not in this run: {'; '.join(parts)}. Pass them to the "
+            "Trainer to restore them.",
+            stacklevel=2,
+        )
+
+
+def _package_hint(made_by: Mapping[str, str]) -> str:
+    if not made_by.get("distribution"):
+        return ""
+    return f" (from {made_by['distribution']} {made_by['version']}: pip install {made_by['distribution']})"
+
+
+def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
+    """Give progress, optimizers, schedulers and precision what a checkpoint holds of them.
+
+    Raises:
+        CheckpointError: it was saved with weights_only=True, or by a run with other optimizers or schedulers.
+    """
+    if "progress" not in checkpoint:
+        raise CheckpointError(
+            "The checkpoint holds no training state, so training cannot be resumed from it: it was saved with "
+            "weights_only=True, or by a trainer that had not fitted the module. Choose another "
+            "one, or load the weights "
+            "with model.load_state_dict and start anew."
+        )
+    run.progress.load_state_dict(checkpoint["progress"])
+    optimization = run.optimization
+    schedulers = [config.scheduler for config in optimization.schedulers]
+    for name, parts, states in (
+        ("optimizer", optimization.optimizers, checkpoint["optimizer_states"]),
+        ("scheduler", schedulers, checkpoint["lr_schedulers"]),
+    ):
+        if len(parts) != len(states):
+            raise CheckpointError(
+                f"The checkpoint holds {len(states)} {name} state(s), and configure_optimizers() returned {len(parts)} "
+                f"{name}(s). Return what the saved run did."
+            )
+        for part, state in zip(parts, states, strict=True):
+            try:
+                part.load_state_dict(state)
+            except (ValueError, KeyError) as error:
+                raise CheckpointError(
+                    f"The checkpoint's state does not fit the {type(part).__name__} that "
+                    "configure_optimizers() returned: "
+                    f"{error} Return what the saved run did."
+                ) from error
+    run.strategy.precision.load_state_dict(checkpoint["precision"])

@@ -1,0 +1,73 @@
+"""The bodies of the Trainer's entry points: setting up, restoring, running the loops, in this order.
+
+Functions over a Run; the loops know nothing of checkpoints, and the checkpoint connector nothing of loops.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from hookloop.checkpoint import read_checkpoint, restore_module_and_callbacks, restore_training
+from hookloop.datamodule import LightningDataModule
+from hookloop.loops import configure_optimization, evaluate, predict, sanity_check, train, validates
+from hookloop.run import Run
+from hookloop.stage import RunningStage
+
+
+def run_fit(run: Run, ckpt_path: str | Path | None, weights_only: bool) -> None:
+    """Fit.
+
+    prepare_data, setup of everybody, configure_model
+    restore: module, datamodule, callbacks
+    the module to its device; configure_optimizers
+    on_fit_start
+    restore: progress, optimizers, schedulers, precision
+    sanity check, unless restored
+    train
+    on_fit_end
+    """
+    checkpoint = _set_up_and_restore(run, ckpt_path, weights_only)
+    run.strategy.place(run.module)
+    configure_optimization(run)
+    run.hooks.on_fit_start()
+    if checkpoint is not None:
+        restore_training(run, checkpoint)
+        del checkpoint  # its tensors are copied; a long run need not keep them
+    elif run.limits.num_sanity_val_steps and validates(run):
+        sanity_check(run)
+    train(run)
+    run.hooks.on_fit_end()
+
+
+def run_evaluation(
+    run: Run, stage: RunningStage, ckpt_path: str | Path | None, weights_only: bool
+) -> list[dict[str, float]]:
+    """Validate or test: set up, restore the module and the callbacks if asked, run the loaders."""
+    _set_up_and_restore(run, ckpt_path, weights_only)
+    run.strategy.place(run.module)
+    run.state.stage = stage
+    return evaluate(run, stage)
+
+
+def run_prediction(
+    run: Run, return_predictions: bool, ckpt_path: str | Path | None, weights_only: bool
+) -> list[Any] | None:
+    """Predict: set up, restore the module and the callbacks if asked, run the loaders."""
+    _set_up_and_restore(run, ckpt_path, weights_only)
+    run.strategy.place(run.module)
+    run.state.stage = RunningStage.PREDICTING
+    return predict(run, return_predictions)
+
+
+def _set_up_and_restore(run: Run, ckpt_path: str | Path | None, weights_only: bool) -> dict[str, Any] | None:
+    # Read first: a path that is wrong should not cost a download, nor leave anything set up.
+    checkpoint = None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only)
+    assert run.state.fn is not None
+    if isinstance(run.datamodule, LightningDataModule):
+        run.datamodule.prepare_data()
+    run.module.prepare_data()
+    run.strategy.barrier("prepare_data")
+    run.hooks.set_up(run.state.fn.value)
+    run.module.configure_model()
+    if checkpoint is not None:
+        restore_module_and_callbacks(run, checkpoint)
+    return checkpoint

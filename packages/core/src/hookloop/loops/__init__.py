@@ -1,0 +1,19 @@
+"""The loops: functions over a Run. None of them sees the Trainer."""
+
+from hookloop.loops.evaluate import evaluate, sanity_check
+from hookloop.loops.guard import guarded
+from hookloop.loops.optimize import configure_optimization
+from hookloop.loops.predict import predict
+from hookloop.loops.train import estimated_stepping_batches, train
+from hookloop.loops.validation_plan import validates
+
+__all__ = [
+    "configure_optimization",
+    "estimated_stepping_batches",
+    "evaluate",
+    "guarded",
+    "predict",
+    "sanity_check",
+    "train",
+    "validates",
+]

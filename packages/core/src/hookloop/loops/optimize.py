@@ -1,0 +1,166 @@
+"""Optimizers in the loops: configuring them, stepping them, and stepping their schedulers."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from hookloop.errors import MisconfigurationError
+from hookloop.hook_checks import overrides
+from hookloop.module import LightningModule
+from hookloop.monitor import Monitor
+from hookloop.optimizers import LightningOptimizer, LRSchedulerConfig, resolve_optimizers
+from hookloop.run import Run
+
+
+def configure_optimization(run: Run) -> None:
+    """Call configure_optimizers and keep what it returned in `run.optimization`.
+
+    Raises:
+        MisconfigurationError: what it returned cannot be used.
+    """
+    module, optimization = run.module, run.optimization
+    name = type(module).__name__
+    optimizers, schedulers = resolve_optimizers(run.hooks.own.configure_optimizers(), name)
+    if len(optimizers) > 1 and module.automatic_optimization:
+        raise MisconfigurationError(
+            f"{name}.configure_optimizers() returned {len(optimizers)} optimizers, and automatic "
+            "optimization steps one. "
+            "Set self.automatic_optimization = False in the module and step them in "
+            "training_step, or use one optimizer "
+            "with several parameter groups."
+        )
+    if not module.automatic_optimization:
+        _check_manual(run, name)
+    custom_step = overrides(module, LightningModule, "lr_scheduler_step")
+    for config in schedulers:
+        if not custom_step and not isinstance(config.scheduler, _TORCH_SCHEDULERS) and not _steps_like_torch(config):
+            raise MisconfigurationError(
+                f"{type(config.scheduler).__name__} is no scheduler of torch, and {name} does not define "
+                "lr_scheduler_step(self, scheduler, metric). Define it to say how the scheduler steps."
+            )
+    optimization.clips = module.automatic_optimization and (
+        bool(optimization.gradient_clip_val) or overrides(module, LightningModule, "configure_gradient_clipping")
+    )
+    optimization.optimizers[:] = optimizers
+    optimization.schedulers[:] = schedulers
+    optimization.lightning_optimizers[:] = [
+        LightningOptimizer(optimizer, partial(step_optimizer, run)) for optimizer in optimizers
+    ]
+
+
+def _check_manual(run: Run, name: str) -> None:
+    for argument, value in (
+        ("gradient_clip_val", run.optimization.gradient_clip_val),
+        ("accumulate_grad_batches", run.limits.accumulate_grad_batches),
+    ):
+        if value not in (None, 0, 1) or (argument == "gradient_clip_val" and value == 1):
+            raise MisconfigurationError(
+                f"{argument}={value!r} works with automatic optimization, and "
+                f"{name}.automatic_optimization is False. Leave "
+                f"it out, and do it in training_step (self.clip_gradients(optimizer, ...), or optimizer.step() every n "
+                "batches)."
+            )
+
+
+_TORCH_SCHEDULERS = (torch.optim.lr_scheduler.LRScheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+
+def _steps_like_torch(config: LRSchedulerConfig) -> bool:
+    # Schedulers of other libraries follow torch's interface without inheriting from it.
+    return all(hasattr(config.scheduler, name) for name in ("optimizer", "state_dict", "load_state_dict"))
+
+
+def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
+    """Take an optimizer step with everything around it.
+
+        closure()                                  # training_step, zero_grad, backward
+        hooks.on_before_optimizer_step(optimizer)  # gradients complete and unscaled
+        configure_gradient_clipping
+        optimizer.step(); global_step += 1
+        hooks.on_after_optimizer_step(optimizer)
+
+    Args:
+        run: the run.
+        optimizer: torch's optimizer.
+        closure: computes the gradients; None if they are there.
+
+    Returns:
+        What the optimizer's step returned.
+    """
+    hooks, optimization, progress = run.hooks, run.optimization, run.progress
+
+    def before_step() -> None:
+        if progress.window_filled not in (0, progress.window_size):
+            # The data ended inside a window whose losses were divided by its full size.
+            _scale_gradients(optimizer, progress.window_size / progress.window_filled)
+        hooks.on_before_optimizer_step(optimizer)
+        if optimization.clips:
+            hooks.own.configure_gradient_clipping(
+                optimizer, optimization.gradient_clip_val, optimization.gradient_clip_algorithm
+            )
+
+    result = run.strategy.optimizer_step(optimizer, closure or _nothing, before_step)
+    progress.global_step += 1
+    hooks.on_after_optimizer_step(optimizer)
+    return result
+
+
+def _nothing() -> torch.Tensor:
+    """The closure of a step whose gradients are there already: any loss will do, None would mean there are none."""
+    return torch.tensor(0.0)
+
+
+def _scale_gradients(optimizer: Optimizer, factor: float) -> None:
+    gradients = [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    for gradient in gradients:
+        gradient.mul_(factor)
+
+
+def step_schedulers(run: Run, interval: str, plateau: bool) -> None:
+    """Step the schedulers of an interval whose turn it is.
+
+    Args:
+        run: the run.
+        interval: "step" or "epoch".
+        plateau: those that step on a metric, or the others.
+
+    Raises:
+        MisconfigurationError: a monitored metric was not logged; the message lists what was.
+    """
+    if not run.module.automatic_optimization:
+        return  # the module steps them itself
+    progress = run.progress
+    done = progress.global_step if interval == "step" else progress.epoch + 1
+    for config in due_schedulers(run.optimization.schedulers, interval, plateau, done):
+        metric = None
+        if plateau:
+            assert config.monitor is not None
+            metrics = run.recorder.callback_metrics
+            if config.monitor not in metrics and not config.strict:
+                warnings.warn(
+                    f'The plateau scheduler\'s metric "{config.monitor}" was not logged, so it does not step.',
+                    stacklevel=2,
+                )
+                continue
+            metric = Monitor(config.monitor).read(metrics)
+        run.hooks.own.lr_scheduler_step(config.scheduler, metric)
+
+
+def due_schedulers(
+    schedulers: Iterable[LRSchedulerConfig], interval: str, plateau: bool, done: int
+) -> list[LRSchedulerConfig]:
+    """Those whose turn it is after `done` steps or epochs."""
+    return [
+        config
+        for config in schedulers
+        if config.interval == interval and config.reduce_on_plateau is plateau and done % config.frequency == 0
+    ]

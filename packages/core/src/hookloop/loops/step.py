@@ -1,0 +1,199 @@
+"""One training batch, from the loader to the last hook. The hot path: every line here is paid for by every step."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hookloop.batches import map_batch
+from hookloop.errors import MisconfigurationError
+from hookloop.hook_checks import fit_step, overrides
+from hookloop.loops.optimize import step_optimizer, step_schedulers
+from hookloop.loops.stopping import may_stop
+from hookloop.loops.transfer import transfer_function
+from hookloop.loops.validation_plan import ValidationPlan
+from hookloop.module import LightningModule
+from hookloop.run import Run
+
+
+class Next(Enum):
+    """What comes after a batch."""
+
+    GO_ON = "the next batch"
+    VALIDATE = "validation, then the next batch"
+    END_EPOCH = "the end of the epoch, because the module's on_train_batch_start returned -1"
+
+
+@dataclass(frozen=True, slots=True)
+class Stepper:
+    """What all training batches of a fit have in common, looked up once.
+
+    Attributes:
+        run: the run.
+        training_step: the module's, as the strategy runs it.
+        transfer: puts a batch on the device; None if it is there already.
+        optimizer: the one that automatic optimization steps; None without one, and in manual optimization.
+        custom_optimizer_step: whether the module overrides optimizer_step.
+        training_batches: batches of an epoch, `math.inf` if unknown.
+    """
+
+    run: Run
+    training_step: Callable[..., Any]
+    transfer: Callable[[Any, int], Any] | None
+    optimizer: Optimizer | None
+    custom_optimizer_step: bool
+    training_batches: float
+
+    @classmethod
+    def of(cls, run: Run) -> "Stepper":
+        """Put together what the steps of this run need."""
+        step = fit_step(run.module, "training_step", ("batch", "batch_idx"))
+        optimizers = run.optimization.optimizers
+        return cls(
+            run,
+            run.strategy.step_function(step),
+            transfer_function(run),
+            optimizers[0] if optimizers and run.module.automatic_optimization else None,
+            overrides(run.module, LightningModule, "optimizer_step"),
+            run.loaders.training_batches,
+        )
+
+
+def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: int, is_last: bool) -> Next:
+    """Train on one batch.
+
+        batch to the device
+        hooks.on_train_batch_start          # the module's may return -1: the epoch ends here
+        the last batch of an accumulation window: module.optimizer_step around the next three lines
+            training_step
+            first batch of a window: hooks.on_before_zero_grad, module.optimizer_zero_grad
+            hooks.on_before_backward, module.backward, hooks.on_after_backward
+        (inside optimizer_step) hooks.on_before_optimizer_step, clipping, step, hooks.on_after_optimizer_step
+        schedulers
+        hooks.on_train_batch_end            # up to Order MONITOR
+        plateau schedulers per step         # unless validation follows: then they wait for its metrics
+        a row for the loggers every log_every_n_steps
+        hooks.last.on_train_batch_end       # Order LAST
+
+    Args:
+        stepper: what all batches have in common.
+        plan: when the epoch validates.
+        batch: as the loader gave it.
+        batch_idx: its index in the epoch, 0-based.
+        is_last: whether it is the epoch's last.
+
+    Returns:
+        What comes next.
+    """
+    run = stepper.run
+    hooks, recorder, progress, state = run.hooks, run.recorder, run.progress, run.state
+    if stepper.transfer is not None:
+        batch = stepper.transfer(batch, 0)
+    recorder.batch = batch
+    recorder.batch_size = None
+    progress.last_batch = is_last
+    progress.batch_counted = False
+    if hooks.on_train_batch_start(batch, batch_idx) == -1:
+        return Next.END_EPOCH
+
+    if progress.window_filled == 0:
+        progress.window_size = int(min(run.limits.accumulate_grad_batches, stepper.training_batches - batch_idx))
+    progress.window_filled += 1
+    steps = is_last or progress.window_filled >= progress.window_size
+    outputs = _optimize(stepper, batch, batch_idx, steps)
+
+    if steps:
+        progress.window_filled = 0
+        progress.logged_step += 1
+    progress.batch = batch_idx + 1
+    progress.batch_counted = True
+    progress.total_batches += 1
+    if run.optimization.schedulers:
+        if steps:
+            step_schedulers(run, "step", plateau=False)
+        if is_last:
+            step_schedulers(run, "epoch", plateau=False)
+            progress.epoch_schedulers_stepped = True
+    hooks.on_train_batch_end(outputs, batch, batch_idx)
+    validate = plan.due(progress.batch, is_last, state.should_stop and may_stop(run))
+    if steps:
+        if run.optimization.schedulers and not validate:
+            step_schedulers(run, "step", plateau=True)
+        every = run.limits.log_every_n_steps
+        if every and (progress.logged_step % every == 0 or state.should_stop):
+            recorder.send_step(progress.logged_step - 1, progress.epoch)
+    hooks.last.on_train_batch_end(outputs, batch, batch_idx)
+    return Next.VALIDATE if validate else Next.GO_ON
+
+
+def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
+    """Run training_step and, where the window is complete, the optimizer; returns the outputs for hooks."""
+    run, optimizer = stepper.run, stepper.optimizer
+    hooks, recorder, progress = run.hooks, run.recorder, run.progress
+    outputs: Any = None
+
+    def closure() -> Tensor | None:
+        nonlocal outputs
+        outer = recorder.hook  # the module's own optimizer_step, which may log too
+        recorder.hook = "training_step"
+        output = stepper.training_step(batch, batch_idx)
+        recorder.hook = outer
+        loss = output if isinstance(output, Tensor) else _loss_of(run.module, output)
+        if loss is not None and progress.window_size > 1:
+            loss = loss / progress.window_size
+        outputs = {"loss": loss.detach()} if output is not None and loss is not None else {}
+        if isinstance(output, Mapping):
+            outputs = map_batch(Tensor.detach, {**output, **outputs})
+        if progress.window_filled == 1 and optimizer is not None:
+            hooks.on_before_zero_grad(optimizer)
+            hooks.own.optimizer_zero_grad(progress.epoch, batch_idx, optimizer)
+        if loss is None:
+            return None
+        scaled = run.strategy.precision.scale(loss)
+        hooks.on_before_backward(scaled)
+        hooks.own.backward(scaled)
+        hooks.on_after_backward()
+        return loss
+
+    if optimizer is None:
+        if run.module.automatic_optimization:
+            closure()
+        else:
+            recorder.hook = "training_step"
+            output = stepper.training_step(batch, batch_idx)
+            outputs = map_batch(Tensor.detach, {"loss": output} if isinstance(output, Tensor) else output or {})
+            recorder.hook = None
+    elif not steps:
+        closure()
+    elif stepper.custom_optimizer_step:
+        hooks.own.optimizer_step(progress.epoch, batch_idx, run.optimization.lightning_optimizers[0], closure)
+    else:
+        step_optimizer(run, optimizer, closure)
+    return outputs
+
+
+def _loss_of(module: LightningModule, output: Any) -> Tensor | None:
+    if output is None:
+        warnings.warn(
+            f"{type(module).__name__}.training_step returned None: nothing is learned from this batch. If that is on "
+            "purpose, ignore this.",
+            stacklevel=2,
+        )
+        return None
+    if isinstance(output, Mapping):
+        loss = output.get("loss")
+        if isinstance(loss, Tensor) or (loss is None and "loss" in output):
+            return loss
+        keys = ", ".join(map(repr, output)) or "no key"
+        raise MisconfigurationError(
+            f"{type(module).__name__}.training_step returned a dict with {keys}, and the loss "
+            'tensor is needed under "loss".'
+        )
+    raise MisconfigurationError(
+        f"{type(module).__name__}.training_step returned {output!r} ({type(output).__name__}). Return the loss as a "
+        'tensor, a dict that has it under "loss", or None to skip this batch.'
+    )

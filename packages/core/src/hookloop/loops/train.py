@@ -1,0 +1,124 @@
+"""Training: epochs of batches, with validation where it is due."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+
+from hookloop.loaders import iterate
+from hookloop.loops.evaluate import evaluate
+from hookloop.loops.optimize import step_schedulers
+from hookloop.loops.step import Next, Stepper, train_batch
+from hookloop.loops.stopping import limit_reached, may_stop
+from hookloop.loops.validation_plan import ValidationPlan, validates
+from hookloop.run import Run
+from hookloop.stage import RunningStage
+
+
+def train(run: Run) -> None:
+    """Train until a limit is reached or somebody asks to stop.
+
+        on_train_start
+        until max_epochs, max_steps, or should_stop (once min_epochs and min_steps are done):
+            on_train_epoch_start
+            for each batch:
+                train_batch                     # see hookloop.loops.step: every hook of a step
+                if validation is due: evaluate  # see hookloop.loops.evaluate: every hook of validation
+            epoch metrics are complete
+            on_train_epoch_end                  # callbacks of FIRST and NORMAL, the module, MONITOR
+            plateau schedulers per epoch step; the loggers get the epoch's row
+            on_train_epoch_end                  # callbacks of Order LAST
+        on_train_end
+
+    A run that was restored inside an epoch goes on there: its on_train_epoch_start is not repeated.
+    """
+    progress, limits = run.progress, run.limits
+    if progress.epoch_ended:
+        progress.begin_next_epoch()
+    if limits.limit_train_batches == 0 or limits.max_epochs == 0 or limits.max_steps == 0:
+        return
+    if reason := limit_reached(run):
+        warnings.warn(
+            f"There is nothing to train: {reason}={getattr(limits, reason)} is reached (epoch {progress.epoch}, step "
+            f"{progress.global_step}). Raise it to go on: trainer.{reason} = ....",
+            stacklevel=2,
+        )
+        return
+    run.state.stage = RunningStage.TRAINING
+    run.loaders.training()
+    if run.loaders.training_batches == 0:
+        return
+    if validates(run):
+        run.loaders.evaluation("val")
+    stepper = Stepper.of(run)
+    with torch.enable_grad():
+        run.recorder.begin(training=True)
+        run.hooks.on_train_start()
+        while not limit_reached(run) and not may_stop(run):
+            _train_epoch(run, stepper)
+        run.hooks.on_train_end()
+        run.recorder.end()
+
+
+def _train_epoch(run: Run, stepper: Stepper) -> None:
+    hooks, recorder, progress, state = run.hooks, run.recorder, run.progress, run.state
+    loader = run.loaders.training()
+    _set_epoch(loader, progress.epoch)
+    if not progress.epoch_started:
+        progress.epoch_started = True
+        hooks.on_train_epoch_start()
+    max_steps = run.limits.max_steps
+    plan = ValidationPlan.of(run)
+    if progress.batch and progress.validated_at != progress.batch:
+        at_end = progress.batch == stepper.training_batches
+        if plan.due(progress.batch, at_end, stopping=False):
+            _validate(run)  # owed: the checkpoint was taken between the batch and its validation
+    cut = False
+    for batch_idx, batch, is_last in iterate(loader, stepper.training_batches, skip=progress.batch):
+        following = train_batch(stepper, plan, batch, batch_idx, is_last)
+        if following is Next.END_EPOCH:
+            break
+        if following is Next.VALIDATE:
+            _validate(run)
+        cut = not is_last and (progress.global_step == max_steps or (state.should_stop and may_stop(run)))
+        if cut:
+            break
+    if not cut and not progress.epoch_schedulers_stepped:
+        step_schedulers(run, "epoch", plateau=False)  # no batch was known to be the epoch's last
+    progress.epoch_ended = True
+    recorder.end_epoch()
+    hooks.on_train_epoch_end()
+    step_schedulers(run, "epoch", plateau=True)
+    recorder.send_epoch(max(progress.logged_step - 1, 0), progress.epoch)
+    hooks.last.on_train_epoch_end()
+    recorder.end()
+    recorder.begin(training=True)
+    progress.begin_next_epoch()
+
+
+def _validate(run: Run) -> None:
+    """Validate inside a fit, and go on as before."""
+    run.state.stage = RunningStage.VALIDATING
+    evaluate(run, RunningStage.VALIDATING)
+    run.state.stage = RunningStage.TRAINING
+
+
+def _set_epoch(loader: Any, epoch: int) -> None:
+    """Tell samplers that shuffle by epoch which one it is, as torch's DistributedSampler asks for."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    samplers: list[Any] = [getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
+    for index, sampler in enumerate(samplers):
+        if hasattr(sampler, "set_epoch") and not any(sampler is told for told in samplers[:index]):
+            sampler.set_epoch(epoch)
+
+
+def estimated_stepping_batches(run: Run) -> float:
+    """Optimizer steps of the whole fit, `math.inf` if it cannot be known; asks for the training loader."""
+    limits = run.limits
+    run.loaders.training()
+    batches = run.loaders.training_batches
+    if batches == math.inf or limits.max_epochs == -1:
+        return math.inf if limits.max_steps == -1 else limits.max_steps
+    steps = math.ceil(batches / limits.accumulate_grad_batches) * limits.max_epochs
+    return steps if limits.max_steps == -1 else min(steps, limits.max_steps)

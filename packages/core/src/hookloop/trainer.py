@@ -1,0 +1,558 @@
+"""`Trainer`: validates its arguments, puts a Run together, and hands it to the functions of the entry points."""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hookloop.accelerators import Accelerator, select_accelerator
+from hookloop.callback import Callback
+from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
+from hookloop.checkpoint import dump, write_checkpoint
+from hookloop.datamodule import LightningDataModule
+from hookloop.discovery import Provenance
+from hookloop.discovery import registered_callbacks as discover_callbacks
+from hookloop.entry_points import run_evaluation, run_fit, run_prediction
+from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
+from hookloop.explain import explain_callbacks
+from hookloop.hook_checks import overrides
+from hookloop.hooks import CompiledHooks
+from hookloop.limits import Limits
+from hookloop.loaders import Loaders, Source
+from hookloop.loggers import CSVLogger, Logger, check_logger
+from hookloop.loops import guarded
+from hookloop.metrics import NullRecorder, Recorder
+from hookloop.metrics.table import metrics_table
+from hookloop.module import LightningModule
+from hookloop.optimizers import Optimization
+from hookloop.options import TrainerOptions
+from hookloop.precision import Precision
+from hookloop.profilers import Profiler, SimpleProfiler
+from hookloop.progress import Progress
+from hookloop.run import Run
+from hookloop.stage import RunningStage, TrainerFn, TrainerState, TrainerStatus
+from hookloop.strategies import Strategy, select_strategy
+from hookloop.strategies.strategy import CLIP_ALGORITHMS
+from hookloop.trainer_attributes import TrainerAttributes
+
+T = TypeVar("T")
+
+
+class Trainer(TrainerAttributes):
+    """Trains, validates, tests and predicts with a LightningModule.
+
+    What can be asked of it stands in `hookloop.view.TrainerView`.
+
+    Args:
+        max_epochs: training ends after so many epochs; -1 is no limit. Without max_epochs and max_steps: 1000.
+        min_epochs: `should_stop` is not obeyed before so many epochs.
+        max_steps: training ends after so many optimizer steps; -1 is no limit.
+        min_steps: `should_stop` is not obeyed before so many optimizer steps.
+        max_time: a limit on the time of training; needs the package hookloop-callbacks-monitoring.
+        accelerator: "auto" (CUDA where there is a device, else the CPU), "cpu", "cuda" or "gpu", or an Accelerator.
+        devices: "auto" (one), a number, a list of indices; today hookloop trains on one.
+        strategy: "auto", "single_device", or a Strategy.
+        precision: "32-true" (None), "64-true", "16-true", "bf16-true", "16-mixed" or "bf16-mixed".
+        callbacks: one callback or several. The list is copied.
+        logger: None or True for a CSVLogger in default_root_dir, False for none, a logger or several.
+        default_root_dir: where files go for which no other place was given; the working directory by default.
+        enable_checkpointing: None: as installed packages have it; False: no checkpoint callback; True: there has to
+        be one. enable_progress_bar: the same for a progress bar.
+        enable_model_summary: the same for a summary of the model.
+        accumulate_grad_batches: batches whose gradients make one optimizer step. The epoch's last window is scaled by
+        its
+            real size.
+        gradient_clip_val: the largest total norm, or absolute value, of the gradients; None clips nothing.
+        gradient_clip_algorithm: "norm" (None) or "value".
+        log_every_n_steps: optimizer steps between rows of the loggers; 0 logs no step.
+        limit_train_batches: batches of a training epoch, or a fraction of them.
+        limit_val_batches: the same for each validation loader.
+        limit_test_batches: the same for each test loader.
+        limit_predict_batches: the same for each predict loader.
+        val_check_interval: training batches between validations, or a fraction of the epoch.
+        check_val_every_n_epoch: epochs between validations; None counts batches across epochs.
+        num_sanity_val_steps: validation batches before training, to find errors early; -1 runs all.
+        fast_dev_run: run one batch (True), or that many, of everything, and leave no files.
+        inference_mode: evaluate under torch.inference_mode rather than torch.no_grad; not inside a fit.
+        barebones: nothing but training, for measuring it: no logging, no registered callbacks, no sanity check.
+        profiler: None, "simple", or a Profiler; times every hook of every callback.
+        registered_callbacks: True for the callbacks that installed packages register, False for none, or the names of
+        the
+            entry points or distributions to use.
+
+    Raises:
+        MisconfigurationError: an argument is of the wrong type or out of range, or two contradict each other.
+        CallbackFactoryError: an installed package's factory is broken; the message says how to go on without it.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: str | timedelta | dict[str, int] | None = None,
+        accelerator: str | Accelerator = "auto",
+        devices: int | str | list[int] = "auto",
+        strategy: str | Strategy = "auto",
+        precision: str | int | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        logger: bool | Logger | Sequence[Logger] | None = None,
+        default_root_dir: str | Path | None = None,
+        enable_checkpointing: bool | None = None,
+        enable_progress_bar: bool | None = None,
+        enable_model_summary: bool | None = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+        log_every_n_steps: int = 50,
+        limit_train_batches: int | float = 1.0,
+        limit_val_batches: int | float = 1.0,
+        limit_test_batches: int | float = 1.0,
+        limit_predict_batches: int | float = 1.0,
+        val_check_interval: int | float = 1.0,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int = 2,
+        fast_dev_run: bool | int = False,
+        inference_mode: bool = True,
+        barebones: bool = False,
+        profiler: str | Profiler | None = None,
+        registered_callbacks: bool | Sequence[str] = True,
+    ) -> None:
+        passed = CallbackList(as_callbacks(callbacks))
+        self._options = TrainerOptions(
+            max_epochs=max_epochs,
+            min_epochs=min_epochs,
+            max_steps=max_steps,
+            min_steps=min_steps,
+            max_time=max_time,
+            accelerator=accelerator,
+            devices=devices,
+            strategy=strategy,
+            precision=precision,
+            callbacks=tuple(passed),
+            logger=logger,
+            default_root_dir=default_root_dir,
+            enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar,
+            enable_model_summary=enable_model_summary,
+            accumulate_grad_batches=accumulate_grad_batches,
+            gradient_clip_val=gradient_clip_val,
+            gradient_clip_algorithm=gradient_clip_algorithm,
+            log_every_n_steps=log_every_n_steps,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            val_check_interval=val_check_interval,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            num_sanity_val_steps=num_sanity_val_steps,
+            fast_dev_run=fast_dev_run,
+            inference_mode=inference_mode,
+            barebones=barebones,
+            profiler=profiler,
+            registered_callbacks=registered_callbacks,
+        )
+        options = self._options
+        _check_barebones(options)
+        _check_clipping(options)
+        self._limits = Limits.from_arguments(
+            max_epochs=max_epochs,
+            min_epochs=min_epochs,
+            max_steps=max_steps,
+            min_steps=min_steps,
+            fast_dev_run=fast_dev_run,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            val_check_interval=val_check_interval,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            num_sanity_val_steps=0 if barebones else num_sanity_val_steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            log_every_n_steps=0 if barebones else log_every_n_steps,
+        )
+        chosen, chosen_devices = select_accelerator(accelerator, devices)
+        self._strategy = select_strategy(strategy, chosen, chosen_devices, Precision(precision, chosen_devices[0].type))
+        self._default_root_dir = str(Path(default_root_dir or ".").expanduser().absolute())
+        self._loggers = _loggers(options, self._default_root_dir)
+        self._profiler = _profiler(profiler)
+        registered = discover_callbacks(options)
+        self._suppliers: dict[int, Provenance | str] = {id(callback): origin for callback, origin in registered}
+        self._callbacks = CallbackList([*passed, *(callback for callback, _ in registered)])
+        self._from_module: list[Callback] = []
+        self._replaced_by_module: list[Callback] = []
+        self._progress = Progress()
+        self._state = TrainerState()
+        self._run: Run | None = None
+        self._ckpt_path: str | None = None
+        self._fitted: LightningModule | None = None
+
+    # entry points
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train a module. A second fit of the same module goes on where the first one ended.
+
+        Args:
+            model: what to train.
+            train_dataloaders: any iterable of batches; None takes the datamodule's, or the module's own.
+            val_dataloaders: one or several for validation, likewise.
+            datamodule: supplies loaders that were not passed.
+            ckpt_path: a checkpoint to resume from: a path, or "best" or "last" as checkpoint callbacks answer it.
+            weights_only: False loads a checkpoint that holds other objects than tensors and plain values, and runs
+                whatever code is in it.
+
+        Raises:
+            MisconfigurationError: something that a fit needs is missing or wrong.
+            CheckpointError: the checkpoint cannot be read, or does not fit.
+        """
+        model = self._checked(model, "fit", "training_step", "configure_optimizers")
+        if isinstance(train_dataloaders, LightningDataModule):
+            train_dataloaders, datamodule = None, train_dataloaders
+        path = self._resolve(ckpt_path)
+        given = {"train": train_dataloaders, "val": val_dataloaders}
+        if model is not self._fitted or path is not None:
+            self._progress = Progress()
+        elif self._progress.batch:
+            self._progress.restart_epoch()  # it was interrupted; its loader begins anew, and so does the epoch
+        self._fitted = model
+        self._state.should_stop = False
+        run = self._put_together(TrainerFn.FITTING, model, given, datamodule)
+        if not run.loaders.sources["train"].exists:
+            run.loaders.sources["train"].load("train")
+        self._guard(run, path, lambda: run_fit(run, path, weights_only is not False))
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Run the validation loop on its own.
+
+        Args:
+            model: None takes the module of the last entry point, with its best checkpoint if a callback knows one.
+            dataloaders: one or several; None takes the datamodule's, or the module's own.
+            ckpt_path: a checkpoint to load the weights from: a path, "best" or "last".
+            verbose: print the metrics.
+            datamodule: supplies loaders that were not passed.
+            weights_only: see `fit`.
+
+        Returns:
+            The epoch metrics by name, a dict for each loader.
+        """
+        return self._evaluate(
+            TrainerFn.VALIDATING,
+            RunningStage.VALIDATING,
+            model,
+            dataloaders,
+            ckpt_path,
+            verbose,
+            datamodule,
+            weights_only,
+        )
+
+    def test(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Run the test loop; arguments and result are those of `validate`."""
+        return self._evaluate(
+            TrainerFn.TESTING, RunningStage.TESTING, model, dataloaders, ckpt_path, verbose, datamodule, weights_only
+        )
+
+    def predict(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Any] | None:
+        """Run predict_step over the predict loaders.
+
+        Args:
+            model: see `validate`.
+            dataloaders: one or several; None takes the datamodule's, or the module's own.
+            datamodule: supplies loaders that were not passed.
+            return_predictions: False keeps nothing, for callbacks that write predictions away; None is True.
+            ckpt_path: see `validate`.
+            weights_only: see `fit`.
+
+        Returns:
+            What predict_step returned for each batch; a list of these for each loader if there are several.
+        """
+        path = self._resolve_for(model, ckpt_path)
+        model = self._checked(model, "predict")
+        if isinstance(dataloaders, LightningDataModule):
+            dataloaders, datamodule = None, dataloaders
+        run = self._put_together(TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule)
+        keep = return_predictions is not False
+        return self._guard(run, path, lambda: run_prediction(run, keep, path, weights_only is not False))
+
+    def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
+        """Write a checkpoint of the run as it is now, or as it ended.
+
+        Args:
+            filepath: the file; it is written beside, and renamed when it is complete.
+            weights_only: the module alone; training cannot be resumed from it.
+
+        Raises:
+            MisconfigurationError: no module has been run yet.
+            CheckpointError: it could not be written; a file of that name is unchanged.
+        """
+        run = self._running("save_checkpoint()")
+        checkpoint = dump(run, weights_only)
+        if self.is_global_zero:
+            write_checkpoint(checkpoint, filepath)
+        self._strategy.barrier("save_checkpoint")
+        run.hooks.on_checkpoint_saved(str(filepath))
+
+    def explain(self) -> None:
+        """Print the callbacks in the order in which they run, who supplies each, and which hooks each one overrides."""
+        print(explain_callbacks(self._callbacks, self._suppliers))
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print from rank zero alone, above a progress bar if there is one."""
+        if self.is_global_zero:
+            write: Callable[..., Any] = getattr(self.progress_bar_callback, "print", print)
+            write(*args, **kwargs)
+
+    # putting a run together
+
+    def _evaluate(
+        self,
+        fn: TrainerFn,
+        stage: RunningStage,
+        model: LightningModule | None,
+        dataloaders: Any,
+        ckpt_path: str | Path | None,
+        verbose: bool,
+        datamodule: LightningDataModule | None,
+        weights_only: bool | None,
+    ) -> list[dict[str, float]]:
+        kind = "test" if fn is TrainerFn.TESTING else "validation"
+        path = self._resolve_for(model, ckpt_path)
+        model = self._checked(model, fn.value, f"{kind}_step")
+        if isinstance(dataloaders, LightningDataModule):
+            dataloaders, datamodule = None, dataloaders
+        run = self._put_together(fn, model, {stage.dataloader_prefix: dataloaders}, datamodule)
+        metrics = self._guard(run, path, lambda: run_evaluation(run, stage, path, weights_only is not False))
+        if verbose and self.is_global_zero:
+            print(metrics_table(f"{kind} metric", metrics))
+        return metrics
+
+    def _put_together(
+        self, fn: TrainerFn, module: LightningModule, given: Mapping[str, Any], datamodule: LightningDataModule | None
+    ) -> Run:
+        if self._state.status is TrainerStatus.RUNNING:
+            raise MisconfigurationError(
+                f"trainer.{fn.value}() was called while this trainer runs {self._state.fn}(). "
+                "Use another Trainer for it."
+            )
+        if datamodule is not None:
+            if not isinstance(datamodule, LightningDataModule):
+                raise MisconfigurationError(
+                    f"datamodule={datamodule!r} ({type(datamodule).__name__}) is no LightningDataModule."
+                )
+            if any(loaders is not None for loaders in given.values()):
+                raise MisconfigurationError(
+                    f"trainer.{fn.value}() got loaders and a datamodule. Pass one or the other."
+                )
+        options = self._options
+        recorder_class = NullRecorder if options.barebones else Recorder
+        recorder = recorder_class(self._loggers, self._strategy.collectives)
+        hooks = CompiledHooks(self, module, datamodule, recorder, self._profiler)
+        self._restore_own_callbacks()
+        hooks.compile(self._callbacks)
+        sources = {
+            stage: Source.of(stage, given.get(stage), datamodule, module)
+            for stage in ("train", "val", "test", "predict")
+        }
+        self._state.fn = fn
+        self._run = Run(
+            module=module,
+            datamodule=datamodule,
+            strategy=self._strategy,
+            hooks=hooks,
+            recorder=recorder,
+            progress=self._progress,
+            limits=self._limits,
+            loaders=Loaders(sources, self._limits),
+            optimization=self._optimization_for(fn, module),
+            state=self._state,
+            inference_mode=options.inference_mode,
+        )
+        module._trainer = self
+        module._recorder = recorder
+        if datamodule is not None:
+            datamodule.trainer = self
+        return self._run
+
+    def _optimization_for(self, fn: TrainerFn, module: LightningModule) -> Optimization:
+        """A new one for a fit; the last fit's while its module is evaluated, so that a checkpoint then holds it too."""
+        if fn is not TrainerFn.FITTING and module is self._fitted and self._run is not None:
+            return self._run.optimization
+        return Optimization(self._options.gradient_clip_val, self._options.gradient_clip_algorithm)
+
+    def _guard(self, run: Run, path: str | None, body: Callable[[], T]) -> T:
+        assert run.state.fn is not None
+        stage = run.state.fn.value
+        self._ckpt_path = path
+
+        def with_module_callbacks() -> T:
+            self._profiler.setup(stage, self.local_rank, self.log_dir)
+            self._callbacks.changed = run.hooks.compile
+            self._add_module_callbacks(run.module)
+            return body()
+
+        def stop_listening() -> None:
+            self._callbacks.changed = None
+
+        def release_module() -> None:
+            self._strategy.release(run.module)
+
+        def close_profiler() -> None:
+            self._profiler.describe()
+            self._profiler.teardown(stage)
+
+        return guarded(run, self._loggers, with_module_callbacks, (stop_listening, release_module, close_profiler))
+
+    def _add_module_callbacks(self, module: LightningModule) -> None:
+        added = as_callbacks(module.configure_callbacks())
+        if not added:
+            return
+        before = list(self._callbacks)
+        self._callbacks.replace(merge_module_callbacks(before, added))
+        self._from_module = added
+        self._replaced_by_module = [
+            callback for callback in before if not any(callback is kept for kept in self._callbacks)
+        ]
+        for callback in added:
+            self._suppliers[id(callback)] = f"{type(module).__name__}.configure_callbacks()"
+
+    def _restore_own_callbacks(self) -> None:
+        """Take out what the last run's module added, and put back what that replaced."""
+        if self._from_module:
+            own = [
+                callback for callback in self._callbacks if not any(callback is added for added in self._from_module)
+            ]
+            self._callbacks.replace([*own, *self._replaced_by_module])
+            self._from_module, self._replaced_by_module = [], []
+
+    def _checked(self, model: LightningModule | None, entry_point: str, *methods: str) -> LightningModule:
+        """The module to run, which defines these methods."""
+        if model is None:
+            if self._run is None:
+                raise MisconfigurationError(
+                    f"trainer.{entry_point}() was called without a module, and this trainer has "
+                    "run none before. Pass one."
+                )
+            model = self._run.module
+        if not isinstance(model, LightningModule):
+            given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+            raise MisconfigurationError(
+                f"trainer.{entry_point}() got {given} as its model, and an instance of "
+                "hookloop.LightningModule is needed."
+            )
+        for method in methods:
+            if not overrides(model, LightningModule, method):
+                raise MisconfigurationError(
+                    f"{type(model).__name__} does not define {method}(), which "
+                    f"trainer.{entry_point}() needs. Define it."
+                )
+        return model
+
+    def _resolve_for(self, model: LightningModule | None, ckpt_path: str | Path | None) -> str | None:
+        """The checkpoint to evaluate: without a module and a path, the best one if there is one."""
+        if model is None and ckpt_path is None and not self._options.fast_dev_run:
+            return self._answered("best")
+        return self._resolve(ckpt_path)
+
+    def _resolve(self, ckpt_path: str | Path | None) -> str | None:
+        if ckpt_path is None:
+            return None
+        if ckpt_path not in ("best", "last"):
+            return os.fspath(ckpt_path)
+        path = self._answered(str(ckpt_path))
+        if path is None:
+            asked = ", ".join(type(callback).__name__ for callback in self.checkpoint_callbacks) or "there is none"
+            raise MisconfigurationError(
+                f'ckpt_path="{ckpt_path}": no callback knows of such a checkpoint (checkpoint '
+                f"callbacks: {asked}). Pass a "
+                "path, or train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)."
+            )
+        return path
+
+    def _answered(self, which: str) -> str | None:
+        for callback in self._callbacks:
+            if path := callback.resolve_checkpoint(which):
+                return os.fspath(path)
+        return None
+
+
+def _check_barebones(options: TrainerOptions) -> None:
+    if not options.barebones:
+        return
+    for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger", "profiler"):
+        value = getattr(options, name)
+        if value not in (None, False):
+            raise MisconfigurationError(
+                f"barebones=True leaves out everything but training, and {name}={value!r} asks "
+                "for more. Drop one of them."
+            )
+
+
+def _check_clipping(options: TrainerOptions) -> None:
+    value, algorithm = options.gradient_clip_val, options.gradient_clip_algorithm
+    if value is not None:
+        message = f"gradient_clip_val={value!r} must be a number of at least 0, or None for no clipping."
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise MisconfigurationTypeError(message)
+        if math.isnan(value) or value < 0:
+            raise MisconfigurationError(message)
+    if algorithm is not None and algorithm not in CLIP_ALGORITHMS:
+        raise MisconfigurationError(
+            f'gradient_clip_algorithm={algorithm!r} is not known. Use "norm" (total norm) or "value" (each element).'
+        )
+
+
+def _loggers(options: TrainerOptions, root: str) -> list[Logger]:
+    given = options.logger
+    if options.fast_dev_run or options.barebones or given is False:
+        return []
+    if given is None or given is True:
+        return [CSVLogger(root)]
+    return [check_logger(logger) for logger in (given if isinstance(given, list | tuple) else [given])]
+
+
+def _profiler(given: str | Profiler | None) -> Profiler:
+    if given is None:
+        return Profiler()
+    if given == "simple":
+        return SimpleProfiler()
+    if isinstance(given, Profiler):
+        return given
+    raise MisconfigurationError(
+        f'profiler={given!r} is not known. Use None, "simple", or a hookloop.profilers.Profiler.'
+    )

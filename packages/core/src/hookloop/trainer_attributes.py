@@ -1,0 +1,352 @@
+"""`TrainerAttributes`: what can be asked of a trainer in every stage and hook; `hookloop.view` has the meanings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hookloop.accelerators import Accelerator
+from hookloop.callback import Callback
+from hookloop.callback_list import CallbackList
+from hookloop.errors import MisconfigurationError
+from hookloop.limits import Limits
+from hookloop.loggers import Logger, log_dir_of
+from hookloop.loops import estimated_stepping_batches, validates
+from hookloop.module import LightningModule
+from hookloop.optimizers import LightningOptimizer, LRSchedulerConfig
+from hookloop.options import TrainerOptions
+from hookloop.progress import Progress
+from hookloop.run import Run
+from hookloop.stage import RunningStage, TrainerState, TrainerStatus
+from hookloop.strategies import Strategy
+
+
+class TrainerAttributes:
+    """The trainer as others see it: properties over its parts, no part of its own.
+
+    The Trainer sets the parts; after an entry point they tell of the last one.
+    """
+
+    _options: TrainerOptions
+    _callbacks: CallbackList
+    _loggers: list[Logger]
+    _limits: Limits
+    _progress: Progress
+    _state: TrainerState
+    _strategy: Strategy
+    _default_root_dir: str
+    _ckpt_path: str | None
+    _run: Run | None
+
+    # where the run is
+
+    @property
+    def state(self) -> TrainerState:
+        return self._state
+
+    @property
+    def current_epoch(self) -> int:
+        return self._progress.epoch
+
+    @property
+    def global_step(self) -> int:
+        return self._progress.global_step
+
+    @property
+    def batch_idx(self) -> int:
+        return self._progress.batch
+
+    @property
+    def is_last_batch(self) -> bool:
+        return self._progress.last_batch
+
+    @property
+    def is_accumulating(self) -> bool:
+        return self._progress.window_filled != 0
+
+    @property
+    def should_stop(self) -> bool:
+        return self._state.should_stop
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        self._state.should_stop = bool(value)
+
+    @property
+    def training(self) -> bool:
+        return self._state.stage is RunningStage.TRAINING
+
+    @property
+    def validating(self) -> bool:
+        return self._state.stage is RunningStage.VALIDATING
+
+    @property
+    def testing(self) -> bool:
+        return self._state.stage is RunningStage.TESTING
+
+    @property
+    def predicting(self) -> bool:
+        return self._state.stage is RunningStage.PREDICTING
+
+    @property
+    def sanity_checking(self) -> bool:
+        return self._state.stage is RunningStage.SANITY_CHECKING
+
+    @property
+    def evaluating(self) -> bool:
+        return self._state.stage is not None and self._state.stage.evaluating
+
+    @property
+    def interrupted(self) -> bool:
+        return self._state.status is TrainerStatus.INTERRUPTED
+
+    @property
+    def ckpt_path(self) -> str | None:
+        return self._ckpt_path
+
+    # how far it may go
+
+    @property
+    def max_epochs(self) -> int:
+        return self._limits.max_epochs
+
+    @max_epochs.setter
+    def max_epochs(self, value: int) -> None:
+        self._limits.change(max_epochs=value)
+
+    @property
+    def min_epochs(self) -> int:
+        return self._limits.min_epochs
+
+    @property
+    def max_steps(self) -> int:
+        return self._limits.max_steps
+
+    @max_steps.setter
+    def max_steps(self, value: int) -> None:
+        self._limits.change(max_steps=value)
+
+    @property
+    def min_steps(self) -> int:
+        return self._limits.min_steps
+
+    @property
+    def fast_dev_run(self) -> bool | int:
+        return self._options.fast_dev_run
+
+    @property
+    def accumulate_grad_batches(self) -> int:
+        return self._limits.accumulate_grad_batches
+
+    @accumulate_grad_batches.setter
+    def accumulate_grad_batches(self, value: int) -> None:
+        self._limits.change(accumulate_grad_batches=value)
+
+    @property
+    def gradient_clip_val(self) -> int | float | None:
+        return self._options.gradient_clip_val
+
+    @property
+    def gradient_clip_algorithm(self) -> str | None:
+        return self._options.gradient_clip_algorithm
+
+    @property
+    def val_check_interval(self) -> int | float:
+        return self._limits.val_check_interval
+
+    @property
+    def check_val_every_n_epoch(self) -> int | None:
+        return self._limits.check_val_every_n_epoch
+
+    @property
+    def enable_validation(self) -> bool:
+        return self._run is not None and validates(self._run)
+
+    @property
+    def log_every_n_steps(self) -> int:
+        return self._limits.log_every_n_steps
+
+    @property
+    def should_update_logs(self) -> bool:
+        every, done = self._limits.log_every_n_steps, self._progress.logged_step
+        # Until the optimizer has stepped, the running batch is the next one.
+        running = done if self._progress.batch_counted else done + 1
+        return every > 0 and (running % every == 0 or self._state.should_stop)
+
+    @property
+    def num_training_batches(self) -> float:
+        return self._run.loaders.training_batches if self._run is not None else 0
+
+    @property
+    def num_val_batches(self) -> list[float]:
+        return self._batches("val")
+
+    @property
+    def num_sanity_val_batches(self) -> list[float]:
+        return self._run.loaders.sanity_batches() if self._run is not None else []
+
+    @property
+    def num_test_batches(self) -> list[float]:
+        return self._batches("test")
+
+    @property
+    def num_predict_batches(self) -> list[float]:
+        return self._batches("predict")
+
+    def _batches(self, stage: str) -> list[float]:
+        return list(self._run.loaders.batches.get(stage, [])) if self._run is not None else []
+
+    @property
+    def estimated_stepping_batches(self) -> float:
+        return estimated_stepping_batches(self._running("estimated_stepping_batches"))
+
+    # what was logged
+
+    @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        return self._run.recorder.callback_metrics if self._run is not None else {}
+
+    @property
+    def logged_metrics(self) -> dict[str, Tensor]:
+        return self._run.recorder.logged_metrics if self._run is not None else {}
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        return self._run.recorder.progress_bar_metrics if self._run is not None else {}
+
+    @property
+    def logger(self) -> Logger | None:
+        return self._loggers[0] if self._loggers else None
+
+    @property
+    def loggers(self) -> list[Logger]:
+        return list(self._loggers)
+
+    @property
+    def log_dir(self) -> str | None:
+        return log_dir_of(self._loggers[0]) if self._loggers else self._default_root_dir
+
+    @property
+    def default_root_dir(self) -> str:
+        return self._default_root_dir
+
+    # what it works with
+
+    @property
+    def lightning_module(self) -> LightningModule | None:
+        return self._run.module if self._run is not None else None
+
+    @property
+    def model(self) -> LightningModule | None:
+        """The same as `lightning_module`."""
+        return self.lightning_module
+
+    @property
+    def datamodule(self) -> Any:
+        return self._run.datamodule if self._run is not None else None
+
+    @property
+    def train_dataloader(self) -> Any:
+        return self._given("train")
+
+    @property
+    def val_dataloaders(self) -> Any:
+        return self._given("val")
+
+    @property
+    def test_dataloaders(self) -> Any:
+        """The test loader or loaders, as they were given."""
+        return self._given("test")
+
+    @property
+    def predict_dataloaders(self) -> Any:
+        """The predict loader or loaders, as they were given."""
+        return self._given("predict")
+
+    def _given(self, stage: str) -> Any:
+        return self._run.loaders.given.get(stage) if self._run is not None else None
+
+    @property
+    def callbacks(self) -> CallbackList:
+        return self._callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks.replace(callbacks)
+
+    @property
+    def checkpoint_callbacks(self) -> list[Callback]:
+        return self._of_family("checkpoint")
+
+    @property
+    def checkpoint_callback(self) -> Callback | None:
+        return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def early_stopping_callbacks(self) -> list[Callback]:
+        return self._of_family("early_stopping")
+
+    @property
+    def early_stopping_callback(self) -> Callback | None:
+        """The first of the callbacks of family "early_stopping", or None."""
+        return next(iter(self.early_stopping_callbacks), None)
+
+    @property
+    def progress_bar_callback(self) -> Callback | None:
+        return next(iter(self._of_family("progress_bar")), None)
+
+    def _of_family(self, family: str) -> list[Callback]:
+        return [callback for callback in self._callbacks if callback.family == family]
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        return self._run.optimization.optimizers if self._run is not None else []
+
+    @property
+    def lightning_optimizers(self) -> list[LightningOptimizer]:
+        return self._run.optimization.lightning_optimizers if self._run is not None else []
+
+    @property
+    def lr_scheduler_configs(self) -> list[LRSchedulerConfig]:
+        return self._run.optimization.schedulers if self._run is not None else []
+
+    @property
+    def strategy(self) -> Strategy:
+        return self._strategy
+
+    @property
+    def accelerator(self) -> Accelerator:
+        return self._strategy.accelerator
+
+    @property
+    def precision(self) -> str:
+        return self._strategy.precision.name
+
+    @property
+    def device(self) -> torch.device:
+        return self._strategy.root_device
+
+    @property
+    def global_rank(self) -> int:
+        return self._strategy.collectives.global_rank
+
+    @property
+    def local_rank(self) -> int:
+        return self._strategy.collectives.local_rank
+
+    @property
+    def world_size(self) -> int:
+        return self._strategy.collectives.world_size
+
+    @property
+    def is_global_zero(self) -> bool:
+        return self._strategy.is_global_zero
+
+    def _running(self, what: str) -> Run:
+        if self._run is None:
+            raise MisconfigurationError(
+                f"trainer.{what} needs a module: call fit, validate, test or predict first, or use it inside a hook."
+            )
+        return self._run
