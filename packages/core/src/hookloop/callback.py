@@ -56,7 +56,7 @@ class Hooks:
         """The first exception of the run, KeyboardInterrupt included, before any teardown."""
 
     def on_preemption(self, trainer: TrainerView, pl_module: LightningModule, signum: int) -> None:
-        """The process was asked to end (SIGTERM); the step is finished, the final save comes next."""
+        """The process was asked to end (SIGTERM). Nothing calls it yet: it comes with hookloop's signal handling."""
 
     # sanity check
 

@@ -40,9 +40,9 @@ class Loaders:
             loader = self.sources["train"].load("train")
             if isinstance(loader, list | tuple | Mapping):
                 raise MisconfigurationError(
-                    f"The training dataloader is a {type(loader).__name__} of loaders, and today "
-                    "hookloop trains on one "
-                    "loader. Combine the datasets, for example with torch.utils.data.ConcatDataset."
+                    f"The training dataloader is a {type(loader).__name__}, which stands for several loaders, and today "
+                    "hookloop trains on one. Combine the datasets, for example with torch.utils.data.ConcatDataset; if "
+                    "these are batches, wrap them: DataLoader(batches, batch_size=None)."
                 )
             batches = self.limits.batches("train", length(loader))
             if batches == 0 and self.limits.limit_train_batches != 0:

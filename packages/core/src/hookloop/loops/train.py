@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from hookloop.errors import MisconfigurationError
 from hookloop.loaders import iterate
 from hookloop.loops.evaluate import evaluate
 from hookloop.loops.optimize import step_schedulers
@@ -74,7 +75,7 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
         at_end = progress.batch == stepper.training_batches
         if plan.due(progress.batch, at_end, stopping=False):
             _validate(run)  # owed: the checkpoint was taken between the batch and its validation
-    cut = False
+    cut, following = False, Next.GO_ON
     for batch_idx, batch, is_last in iterate(loader, stepper.training_batches, skip=progress.batch):
         following = train_batch(stepper, plan, batch, batch_idx, is_last)
         if following is Next.END_EPOCH:
@@ -84,6 +85,11 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
         cut = not is_last and (progress.global_step == max_steps or (state.should_stop and may_stop(run)))
         if cut:
             break
+    if progress.batch == 0 and following is not Next.END_EPOCH:
+        raise MisconfigurationError(
+            f"The training dataloader gave no batch in epoch {progress.epoch}. An iterator or a generator can be gone "
+            "through once: pass an iterable that begins anew each time, such as a DataLoader, or set max_epochs=1."
+        )
     if not cut and not progress.epoch_schedulers_stepped:
         step_schedulers(run, "epoch", plateau=False)  # no batch was known to be the epoch's last
     progress.epoch_ended = True
