@@ -612,7 +612,7 @@ def test_a_clip_value_that_is_no_number_is_a_type_error(tmp_path: Path) -> None:
 def test_an_iterator_that_is_used_up_ends_training_with_an_error_that_says_so(tmp_path: Path) -> None:
     module = Marking()
 
-    with pytest.raises(MisconfigurationError, match="gave no batch in epoch 1.*can be gone through once"):
+    with pytest.raises(MisconfigurationError, match=r"gave no batch in epoch 1.*can be gone through once"):
         trainer(tmp_path, max_epochs=3).fit(module, iter([torch.zeros(1), torch.zeros(1)]))
 
     assert module.line == "t0 t1"

@@ -1,6 +1,6 @@
 """Nested batches: apply something to every tensor inside, move them, and measure how many samples they hold."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -83,25 +83,29 @@ def batch_size(batch: Any) -> tuple[int, bool]:
     Raises:
         MisconfigurationError: the batch holds nothing with a size.
     """
-    sizes = iter(_sizes(batch))
-    first = next(sizes, None)
-    if first is None:
+    sizes: list[int] = []
+    _collect_sizes(batch, sizes)
+    if not sizes:
         raise MisconfigurationError(
             f"The batch size cannot be told from a batch of type {type(batch).__name__} that holds no tensor. "
             "Pass it: self.log(name, value, batch_size=...)."
         )
-    return first, any(size != first for size in sizes)
+    return sizes[0], sizes.count(sizes[0]) != len(sizes)
 
 
-def _sizes(batch: Any) -> Iterator[int]:
-    if isinstance(batch, Tensor):
-        yield batch.size(0) if batch.ndim > 0 else 1
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from _sizes(value)
-    elif isinstance(batch, list | tuple):
-        for value in batch:
-            yield from _sizes(value)
-    elif is_dataclass(batch) and not isinstance(batch, type):
-        for field in fields(batch):
-            yield from _sizes(getattr(batch, field.name))
+def _collect_sizes(part: Any, sizes: list[int]) -> None:
+    if isinstance(part, Tensor):
+        sizes.append(part.size(0) if part.ndim > 0 else 1)
+    elif isinstance(part, list | tuple):
+        # Tensors are measured here and not in a call of their own: batches of a list of tensors are the usual ones.
+        for value in part:
+            if isinstance(value, Tensor):
+                sizes.append(value.size(0) if value.ndim > 0 else 1)
+            else:
+                _collect_sizes(value, sizes)
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            _collect_sizes(value, sizes)
+    elif is_dataclass(part) and not isinstance(part, type):
+        for field in fields(part):
+            _collect_sizes(getattr(part, field.name), sizes)

@@ -45,6 +45,15 @@ _ALIASES: dict[object, str] = {
 }
 
 
+_STEP_AFTER_CLOSURE = frozenset(
+    value
+    for value in vars(torch.optim).values()
+    if isinstance(value, type) and issubclass(value, Optimizer) and value is not torch.optim.LBFGS
+)
+"""Optimizers that run their closure once, before anything else: to run it first and step without one is the same, and
+saves them a context that enables gradients. Of other libraries' optimizers nothing is known, so they get the closure."""
+
+
 class Precision:
     """How numbers are represented in a run. For "32-true" everything here hands back what it was given.
 
@@ -118,6 +127,11 @@ class Precision:
             What the optimizer's step returned.
         """
         if self._scaler is None:
+            if type(optimizer) in _STEP_AFTER_CLOSURE:
+                loss = closure()
+                before_step()
+                optimizer.step()
+                return loss
 
             def complete_closure() -> Any:
                 loss = closure()

@@ -40,7 +40,8 @@ class Loaders:
             loader = self.sources["train"].load("train")
             if isinstance(loader, list | tuple | Mapping):
                 raise MisconfigurationError(
-                    f"The training dataloader is a {type(loader).__name__}, which stands for several loaders, and today "
+                    f"The training dataloader is a {type(loader).__name__}, which stands for "
+                    "several loaders, and today "
                     "hookloop trains on one. Combine the datasets, for example with torch.utils.data.ConcatDataset; if "
                     "these are batches, wrap them: DataLoader(batches, batch_size=None)."
                 )

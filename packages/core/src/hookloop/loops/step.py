@@ -143,10 +143,13 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
         output = stepper.training_step(batch, batch_idx)
         recorder.hook = outer
         loss = output if isinstance(output, Tensor) else _loss_of(run.module, output)
-        if loss is not None and progress.window_size > 1:
-            loss = loss / progress.window_size
-        outputs = {"loss": loss.detach()} if output is not None and loss is not None else {}
-        if isinstance(output, Mapping):
+        if loss is None:
+            outputs = {}
+        else:
+            if progress.window_size > 1:
+                loss = loss / progress.window_size
+            outputs = {"loss": loss.detach()}
+        if output is not None and not isinstance(output, Tensor):
             outputs = map_batch(Tensor.detach, {**output, **outputs})
         if progress.window_filled == 1 and optimizer is not None:
             hooks.on_before_zero_grad(optimizer)
