@@ -51,7 +51,8 @@ _STEP_AFTER_CLOSURE = frozenset(
     if isinstance(value, type) and issubclass(value, Optimizer) and value is not torch.optim.LBFGS
 )
 """Optimizers that run their closure once, before anything else: to run it first and step without one is the same, and
-saves them a context that enables gradients. Of other libraries' optimizers nothing is known, so they get the closure."""
+saves them a context that enables gradients. Of other libraries' optimizers nothing is known, so they get the
+closure."""
 
 
 class Precision:

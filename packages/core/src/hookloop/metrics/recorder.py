@@ -211,10 +211,11 @@ class Recorder:
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """The keys logged with prog_bar=True. Reading them waits for the device: do so only to draw."""
-        values = dict(self._progress_bar_values)
+        values: Values = {}
         for results in self._live():
             values |= results.progress_bar_values()
-        return to_floats(values)
+        # What changes comes first; what an earlier validation left behind stands at the end.
+        return to_floats(values | {key: value for key, value in self._progress_bar_values.items() if key not in values})
 
     def _live(self) -> Iterator[Results]:
         """What is being recorded: training first, then the validation inside it."""
