@@ -728,12 +728,11 @@ def test_two_hundred_distributions_are_read_once_per_process(site: Site) -> None
             modules={module: ONE},
         )
     program = COUNT_FILES + (
-        "names = ['ours-0', 'ours-1', 'ours-2']\n"
-        "call = lambda: hookloop.discovery.registered_callbacks(TrainerOptions(registered_callbacks=names))\n"
-        "first, files = files_of(call)\n"
-        "second, again = files_of(call)\n"
-        "_, origin = files_of(lambda: hookloop.discovery.provenance(first[0][0]))\n"
-        "print(json.dumps([len(first), len(second), files, again, origin]))\n"
+        "names = ['ours-0', 'ours-1', 'ours-2']\ncall = lambda: "
+        "hookloop.discovery.registered_callbacks(TrainerOptions(registered_callbacks=names))\nfirst, files = "
+        "files_of(call)\nsecond, again = files_of(call)\n_, origin = files_of(lambda: "
+        "hookloop.discovery.provenance(first[0][0]))\nprint(json.dumps([len(first), len(second), files, again, "
+        "origin]))\n"
     )
 
     first, second, files, again, origin = json.loads(site.run(program))
@@ -753,12 +752,11 @@ def test_two_hundred_distributions_are_read_once_per_process(site: Site) -> None
 def test_where_everything_is_switched_off_no_file_is_read(site: Site) -> None:
     install_one(site, "acme")
     program = COUNT_FILES + (
-        "import os\n"
-        "call = lambda **given: files_of(lambda: hookloop.discovery.registered_callbacks(TrainerOptions(**given)))\n"
-        "results = [call(registered_callbacks=False), call(registered_callbacks=[]), call(barebones=True)]\n"
-        f"os.environ[{DISABLE!r}] = '*'\n"
-        "results += [call(), call(registered_callbacks=['acme'])]\n"
-        "print(json.dumps(results))\n"
+        "import os\ncall = lambda **given: files_of(lambda: "
+        "hookloop.discovery.registered_callbacks(TrainerOptions(**given)))\nresults = "
+        "[call(registered_callbacks=False), call(registered_callbacks=[]), "
+        f"call(barebones=True)]\nos.environ[{DISABLE!r}] = '*'\nresults += [call(), "
+        "call(registered_callbacks=['acme'])]\nprint(json.dumps(results))\n"
     )
 
     assert json.loads(site.run(program)) == [[[], []]] * 5

@@ -87,14 +87,8 @@ def test_every_python_file_is_type_checked(module: ModuleType) -> None:
 
 def test_the_table_counts_what_pytest_reports(module: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "test_each.py").write_text(
-        "import pytest\n"
-        "@pytest.fixture\ndef broken(): raise OSError\n"
-        "def test_a(): pass\n"
-        "def test_b(): pass\n"
-        "def test_c(): pass\n"
-        "def test_d(): assert False\n"
-        "def test_e(broken): pass\n"
-        "def test_f(): pytest.skip('')\n"
+        "import pytest\n@pytest.fixture\ndef broken(): raise OSError\ndef test_a(): pass\ndef test_b(): pass\ndef "
+        "test_c(): pass\ndef test_d(): assert False\ndef test_e(broken): pass\ndef test_f(): pytest.skip('')\n"
     )
     report = tmp_path / "report.xml"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, f"--junitxml={report}"]

@@ -17,14 +17,11 @@ class CallbackList(MutableSequence[Callback]):
     Raises:
         MisconfigurationError: something in it is no callback, or two of them would share a state in a checkpoint. A
             change that is refused leaves the list as it was.
-
-    Attributes:
-        changed: called with the list after each change; a run listens to compile its hooks anew.
     """
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
         self._items: list[Callback] = []
-        self.changed: Callable[[CallbackList], None] | None = None
+        self._changed: Callable[[CallbackList], None] | None = None
         self.replace(callbacks)
 
     def replace(self, callbacks: Iterable[Callback]) -> None:
@@ -35,19 +32,29 @@ class CallbackList(MutableSequence[Callback]):
         for index, callback in enumerate(items):
             if any(callback is other for other in items[:index]):
                 raise MisconfigurationError(
-                    f"The same {type(callback).__name__} object is in the callbacks twice, so "
-                    "each of its hooks would run "
-                    "twice. Pass it once, or two objects."
+                    f"The same {type(callback).__name__} object is in the callbacks twice, so each of its hooks would "
+                    "run twice. Pass it once, or two objects."
                 )
         items.sort(key=lambda callback: callback.order)
         _check_state_keys(items)
         before, self._items = self._items, items
-        if self.changed is not None:
+        if self._changed is not None:
             try:
-                self.changed(self)
+                self._changed(self)
             except BaseException:
                 self._items = before
                 raise
+
+    def listen(self, changed: Callable[["CallbackList"], None]) -> None:
+        """Call `changed` with the list after each change, until `stop_listening`; if it raises, the change is undone.
+
+        A run listens, to compile its hooks anew.
+        """
+        self._changed = changed
+
+    def stop_listening(self) -> None:
+        """Call nobody any more."""
+        self._changed = None
 
     @overload
     def __getitem__(self, index: int) -> Callback: ...

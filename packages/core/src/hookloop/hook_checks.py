@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from hookloop.callback import HOOKS, Callback, Hooks
@@ -74,9 +75,8 @@ def check_module(module: LightningModule) -> None:
     for name in HOOKS:
         if not hasattr(LightningModule, name) and hasattr(type(module), name):
             raise HookError(
-                f"{type(module).__name__}.{name} would never be called: {name} is a hook of "
-                "callbacks alone. Move it to a "
-                "Callback, which configure_callbacks() of the module may return."
+                f"{type(module).__name__}.{name} would never be called: {name} is a hook of callbacks alone. Move it "
+                "to a Callback, which configure_callbacks() of the module may return."
             )
     _check_names(module, LightningModule, MODULE_HOOKS)
     for name in MODULE_HOOKS:
@@ -122,12 +122,11 @@ def check_dataloader_idx(owners: Iterable[object], names: Iterable[str]) -> None
     for owner in owners:
         base: type = LightningModule if isinstance(owner, LightningModule) else Hooks
         for name in names:
-            documented = inspect.signature(getattr(base, name)).parameters
+            documented = _signature(getattr(base, name)).parameters
             if overrides(owner, base, name) and not _fits(getattr(owner, name), len(documented) - 1):
                 raise HookError(
-                    f"{type(owner).__name__}.{name} takes ({_names(getattr(owner, name))}), and "
-                    "there are several loaders, "
-                    "so it is called with dataloader_idx too. Define it as "
+                    f"{type(owner).__name__}.{name} takes ({_names(getattr(owner, name))}), and there are several "
+                    "loaders, so it is called with dataloader_idx too. Define it as "
                     f"{_written(name, list(documented.values())[1:])}."
                 )
 
@@ -147,9 +146,8 @@ def _check_names(owner: object, base: type, hooks: Iterable[str]) -> None:
         close = [meant] if meant else get_close_matches(name, hooks, n=1, cutoff=_SIMILAR)
         if close:
             raise HookError(
-                f"{type(owner).__name__}.{name} is no hook, so it would never be called. Rename "
-                f"it to {close[0]}, or, if "
-                "it is a helper of yours, give it a name that does not look like a hook."
+                f"{type(owner).__name__}.{name} is no hook, so it would never be called. Rename it to {close[0]}, or, "
+                "if it is a helper of yours, give it a name that does not look like a hook."
             )
 
 
@@ -160,7 +158,7 @@ def _is_method(owner: object, name: str) -> bool:
 
 
 def _check_signature(owner: object, name: str, documented: Callable[..., Any]) -> None:
-    parameters = [entry for entry in inspect.signature(documented).parameters.values() if entry.name != "self"]
+    parameters = [entry for entry in _signature(documented).parameters.values() if entry.name != "self"]
     required = [entry for entry in parameters if entry.default is inspect.Parameter.empty]
     method = getattr(owner, name)
     if not callable(method):
@@ -177,14 +175,21 @@ def _check_signature(owner: object, name: str, documented: Callable[..., Any]) -
 
 def _fits(method: Callable[..., Any], arguments: int) -> bool:
     try:
-        signature = inspect.signature(method)
+        function = getattr(method, "__func__", None)
+        signature = inspect.signature(method) if function is None else _signature(function)
     except (TypeError, ValueError):
         return True  # written in C: it cannot be asked, so it is trusted
     try:
-        signature.bind(*range(arguments))
+        signature.bind(*range(arguments + (function is not None)))
     except TypeError:
         return False
     return True
+
+
+@lru_cache(maxsize=2048)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Kept, because every run of every trainer asks for the signatures of the same methods."""
+    return inspect.signature(function)
 
 
 def _written(name: str, parameters: Iterable[inspect.Parameter]) -> str:

@@ -183,16 +183,19 @@ class CompiledHooks(HookCalls):
         done, self._set_up = self._set_up, []
         in_order = [owner for owner in self._owners() if any(owner is known for known in done)]
         removed_meanwhile = [owner for owner in done if not any(owner is known for known in in_order)]
-        for owner in in_order + removed_meanwhile:
-            try:
-                self._guardable(owner, "teardown")(stage)
-            except BaseException as raised:  # noqa: BLE001 - the others must be torn down too
-                if exception is None:
-                    exception = raised
-                    self.report_exception(raised)
-                else:
-                    add_note(exception, owner, "teardown", raised)
-        return exception
+        try:
+            for owner in in_order + removed_meanwhile:
+                try:
+                    self._guardable(owner, "teardown")(stage)
+                except BaseException as raised:  # noqa: BLE001 - the others must be torn down too
+                    if exception is None:
+                        exception = raised
+                        self.report_exception(raised)
+                    else:
+                        add_note(exception, owner, "teardown", raised)
+            return exception
+        finally:
+            del exception  # its traceback holds this frame; see the end of `guarded`
 
     def detach(self) -> None:
         """Let go of the callbacks and the module: they are not attached to a run any more."""

@@ -165,9 +165,8 @@ def _scheduler_config(where: str, given: Any, monitor: str | None = None) -> LRS
         config = LRSchedulerConfig(given, monitor=monitor, reduce_on_plateau=isinstance(given, ReduceLROnPlateau))
     if isinstance(config.scheduler, type) or not hasattr(config.scheduler, "step"):
         raise MisconfigurationError(
-            f"{where}: {_describe(config.scheduler)} was given as a scheduler, and it has no "
-            "step(). Pass an instance of "
-            "one of torch.optim.lr_scheduler."
+            f"{where}: {_describe(config.scheduler)} was given as a scheduler, and it has no step(). Pass an instance "
+            "of one of torch.optim.lr_scheduler."
         )
     if config.interval not in ("epoch", "step"):
         raise MisconfigurationError(

@@ -12,6 +12,11 @@ class TrainerFn(StrEnum):
     TESTING = "test"
     PREDICTING = "predict"
 
+    @property
+    def dataloader_prefix(self) -> str:
+        """The loaders without which it cannot run: "train", "val", "test" or "predict"."""
+        return {TrainerFn.FITTING: "train", TrainerFn.VALIDATING: "val"}.get(self, self.value)
+
 
 class RunningStage(StrEnum):
     """What the run does at the moment: a fit alternates between training and validating."""

@@ -22,7 +22,7 @@ from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
 from hookloop.loaders import Loaders, Source
 from hookloop.loggers import CSVLogger, Logger, check_logger
-from hookloop.loops import guarded
+from hookloop.loops import Closing, guarded
 from hookloop.metrics import NullRecorder, Recorder
 from hookloop.metrics.table import metrics_table
 from hookloop.module import LightningModule
@@ -224,13 +224,11 @@ class Trainer(TrainerAttributes):
         given = {"train": train_dataloaders, "val": val_dataloaders}
         if model is not self._fitted or path is not None:
             self._progress = Progress()
-        elif self._progress.batch:
+        elif self._progress.batch and not self._progress.epoch_ended:
             self._progress.restart_epoch()  # it was interrupted; its loader begins anew, and so does the epoch
         self._fitted = model
         self._state.should_stop = False
         run = self._put_together(TrainerFn.FITTING, model, given, datamodule)
-        if not run.loaders.sources["train"].exists:
-            run.loaders.sources["train"].load("train")
         self._guard(run, path, lambda: run_fit(run, path, weights_only is not False))
 
     def validate(
@@ -302,11 +300,11 @@ class Trainer(TrainerAttributes):
         Returns:
             What predict_step returned for each batch; a list of these for each loader if there are several.
         """
+        checked = self._checked(model, "predict")
         path = self._resolve_for(model, ckpt_path)
-        model = self._checked(model, "predict")
         if isinstance(dataloaders, LightningDataModule):
             dataloaders, datamodule = None, dataloaders
-        run = self._put_together(TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule)
+        run = self._put_together(TrainerFn.PREDICTING, checked, {"predict": dataloaders}, datamodule)
         keep = return_predictions is not False
         return self._guard(run, path, lambda: run_prediction(run, keep, path, weights_only is not False))
 
@@ -352,11 +350,11 @@ class Trainer(TrainerAttributes):
         weights_only: bool | None,
     ) -> list[dict[str, float]]:
         kind = "test" if fn is TrainerFn.TESTING else "validation"
+        checked = self._checked(model, fn.value, f"{kind}_step")
         path = self._resolve_for(model, ckpt_path)
-        model = self._checked(model, fn.value, f"{kind}_step")
         if isinstance(dataloaders, LightningDataModule):
             dataloaders, datamodule = None, dataloaders
-        run = self._put_together(fn, model, {stage.dataloader_prefix: dataloaders}, datamodule)
+        run = self._put_together(fn, checked, {stage.dataloader_prefix: dataloaders}, datamodule)
         metrics = self._guard(run, path, lambda: run_evaluation(run, stage, path, weights_only is not False))
         if verbose and self.is_global_zero:
             print(metrics_table(f"{kind} metric", metrics))
@@ -365,11 +363,6 @@ class Trainer(TrainerAttributes):
     def _put_together(
         self, fn: TrainerFn, module: LightningModule, given: Mapping[str, Any], datamodule: LightningDataModule | None
     ) -> Run:
-        if self._state.status is TrainerStatus.RUNNING:
-            raise MisconfigurationError(
-                f"trainer.{fn.value}() was called while this trainer runs {self._state.fn}(). "
-                "Use another Trainer for it."
-            )
         if datamodule is not None:
             if not isinstance(datamodule, LightningDataModule):
                 raise MisconfigurationError(
@@ -379,16 +372,17 @@ class Trainer(TrainerAttributes):
                 raise MisconfigurationError(
                     f"trainer.{fn.value}() got loaders and a datamodule. Pass one or the other."
                 )
+        sources = {
+            stage: Source.of(stage, given.get(stage), datamodule, module)
+            for stage in ("train", "val", "test", "predict")
+        }
+        sources[fn.dataloader_prefix].require(fn.dataloader_prefix)
         options = self._options
         recorder_class = NullRecorder if options.barebones else Recorder
         recorder = recorder_class(self._loggers, self._strategy.collectives)
         hooks = CompiledHooks(self, module, datamodule, recorder, self._profiler)
         self._restore_own_callbacks()
         hooks.compile(self._callbacks)
-        sources = {
-            stage: Source.of(stage, given.get(stage), datamodule, module)
-            for stage in ("train", "val", "test", "predict")
-        }
         self._state.fn = fn
         self._run = Run(
             module=module,
@@ -422,21 +416,17 @@ class Trainer(TrainerAttributes):
 
         def with_module_callbacks() -> T:
             self._profiler.setup(stage, self.local_rank, self.log_dir)
-            self._callbacks.changed = run.hooks.compile
+            self._callbacks.listen(run.hooks.compile)
             self._add_module_callbacks(run.module)
             return body()
 
-        def stop_listening() -> None:
-            self._callbacks.changed = None
-
-        def release_module() -> None:
-            self._strategy.release(run.module)
-
-        def close_profiler() -> None:
-            self._profiler.describe()
-            self._profiler.teardown(stage)
-
-        return guarded(run, self._loggers, with_module_callbacks, (stop_listening, release_module, close_profiler))
+        closing = (
+            Closing(self._callbacks, "stop_listening"),
+            Closing(self._strategy, "release", (run.module,)),
+            Closing(self._profiler, "describe"),
+            Closing(self._profiler, "teardown", (stage,)),
+        )
+        return guarded(run, self._loggers, with_module_callbacks, closing)
 
     def _add_module_callbacks(self, module: LightningModule) -> None:
         added = as_callbacks(module.configure_callbacks())
@@ -461,7 +451,12 @@ class Trainer(TrainerAttributes):
             self._from_module, self._replaced_by_module = [], []
 
     def _checked(self, model: LightningModule | None, entry_point: str, *methods: str) -> LightningModule:
-        """The module to run, which defines these methods."""
+        """The module to run, which defines these methods; the trainer is free to run it."""
+        if self._state.status is TrainerStatus.RUNNING:
+            raise MisconfigurationError(
+                f"trainer.{entry_point}() was called while this trainer runs {self._state.fn}(). "
+                "Use another Trainer for it."
+            )
         if model is None:
             if self._run is None:
                 raise MisconfigurationError(

@@ -149,9 +149,8 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
     if "progress" not in checkpoint:
         raise CheckpointError(
             "The checkpoint holds no training state, so training cannot be resumed from it: it was saved with "
-            "weights_only=True, or by a trainer that had not fitted the module. Choose another "
-            "one, or load the weights "
-            "with model.load_state_dict and start anew."
+            "weights_only=True, or by a trainer that had not fitted the module. Choose another one, or load the "
+            "weights with model.load_state_dict and start anew."
         )
     run.progress.load_state_dict(checkpoint["progress"])
     optimization = run.optimization
@@ -170,8 +169,7 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
                 part.load_state_dict(state)
             except (ValueError, KeyError) as error:
                 raise CheckpointError(
-                    f"The checkpoint's state does not fit the {type(part).__name__} that "
-                    "configure_optimizers() returned: "
-                    f"{error} Return what the saved run did."
+                    f"The checkpoint's state does not fit the {type(part).__name__} that configure_optimizers() "
+                    f"returned: {error} Return what the saved run did."
                 ) from error
     run.strategy.precision.load_state_dict(checkpoint["precision"])

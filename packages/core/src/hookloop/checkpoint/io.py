@@ -37,9 +37,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     except (OSError, RuntimeError, pickle.PicklingError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"The checkpoint {target} could not be written ({type(error).__name__}: {error}). What was there before is "
-            "unchanged. Check the folder's permissions and free space, and that every state is "
-            "made of tensors, numbers, "
-            "strings and containers of them."
+            "unchanged. Check the folder's permissions and free space, and that every state is made of tensors, "
+            "numbers, strings and containers of them."
         ) from error
     finally:
         with suppress(OSError):
@@ -77,9 +76,8 @@ def read_checkpoint(path: str | Path, weights_only: bool = True) -> dict[str, An
         checkpoint = torch.load(source, map_location="cpu", weights_only=weights_only)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"The checkpoint {source} cannot be loaded: it is damaged, or it holds objects other "
-            "than tensors, numbers, "
-            f"strings and containers of them ({str(error).splitlines()[0]}). If you trust the file, pass "
+            f"The checkpoint {source} cannot be loaded: it is damaged, or it holds objects other than tensors, "
+            f"numbers, strings and containers of them ({str(error).splitlines()[0]}). If you trust the file, pass "
             "weights_only=False, which runs the code that it holds."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

@@ -40,6 +40,18 @@ class Source:
             return cls(getattr(module, method), f"{type(module).__name__}.{method}()")
         return cls(None, f"no {stage} dataloader")
 
+    def require(self, stage: str) -> None:
+        """Check that somebody supplies loaders.
+
+        Raises:
+            MisconfigurationError: nobody does.
+        """
+        if self.get is None:
+            raise MisconfigurationError(
+                f"There is no {stage} dataloader. Pass one to the Trainer's entry point, or define {stage}_dataloader() "
+                "on the module or the datamodule."
+            )
+
     @property
     def exists(self) -> bool:
         """Whether anybody supplies loaders."""
@@ -51,12 +63,8 @@ class Source:
         Raises:
             MisconfigurationError: nobody supplies any, or what came cannot be iterated.
         """
-        if self.get is None:
-            raise MisconfigurationError(
-                f"There is no {stage} dataloader. Pass one to the Trainer's entry point, or "
-                f"define {stage}_dataloader() "
-                "on the module or the datamodule."
-            )
+        self.require(stage)
+        assert self.get is not None
         loaders = self.get()
         for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
             if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):

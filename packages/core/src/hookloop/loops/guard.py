@@ -1,17 +1,26 @@
 """What happens around every entry point: whatever is raised, everybody hears of it and everything is torn down."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from hookloop.hooks import add_note
 from hookloop.loggers import Logger
+from hookloop.loops.interrupts import DeferredInterrupts
 from hookloop.run import Run
 from hookloop.stage import TrainerStatus
 
 T = TypeVar("T")
 
 
-def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing: Sequence[Callable[[], None]]) -> T:
+class Closing(NamedTuple):
+    """Something that is done at the end of an entry point, by name, so that an error in it names whose it was."""
+
+    owner: object
+    method: str
+    arguments: tuple[object, ...] = ()
+
+
+def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing: Sequence[Closing]) -> T:
     """Run the body of an entry point and unwind it.
 
         body()
@@ -22,16 +31,20 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
         run: the run.
         loggers: finalized with "success" or "failed".
         body: sets up, runs, and returns the entry point's result.
-        closing: what else has to be given back, whatever happened.
+        closing: what else is done at the end, whatever happened.
 
     Raises:
         BaseException: the first that was raised, unchanged; what was raised after it hangs on it as notes.
     """
     assert run.state.fn is not None
     failure: BaseException | None = None
+    interrupts = DeferredInterrupts()
     run.state.status = TrainerStatus.RUNNING
     try:
-        result = body()
+        try:
+            result = body()
+        finally:
+            interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
     except BaseException as raised:  # noqa: BLE001 - KeyboardInterrupt and SystemExit unwind too; raised again below
         failure = raised
         run.state.status = TrainerStatus.INTERRUPTED
@@ -39,18 +52,23 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
     failure = run.hooks.tear_down(run.state.fn.value, failure)
     for logger in loggers:
         failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")
-    for close in closing:
-        try:
-            close()
-        except BaseException as raised:  # noqa: BLE001
-            failure = _first(run, failure, close, getattr(close, "__name__", "close"), raised)
+    for owner, method, arguments in closing:
+        failure = _attempt(run, failure, owner, method, *arguments)
+    if interrupts.pressed and failure is None:
+        failure = KeyboardInterrupt()
+        run.hooks.report_exception(failure)
     run.hooks.detach()
     run.state.stage = None
-    if failure is not None:
-        run.state.status = TrainerStatus.INTERRUPTED
+    run.state.status = TrainerStatus.FINISHED if failure is None else TrainerStatus.INTERRUPTED
+    interrupts.restore()
+    if failure is None:
+        return result
+    try:
         raise failure
-    run.state.status = TrainerStatus.FINISHED
-    return result
+    finally:
+        # The exception's traceback holds this frame. If the frame held the exception too, whoever catches it would keep
+        # the run's batches, workers and device memory until the garbage collector comes.
+        failure = None
 
 
 def _attempt(

@@ -27,11 +27,9 @@ def configure_optimization(run: Run) -> None:
     optimizers, schedulers = resolve_optimizers(run.hooks.own.configure_optimizers(), name)
     if len(optimizers) > 1 and module.automatic_optimization:
         raise MisconfigurationError(
-            f"{name}.configure_optimizers() returned {len(optimizers)} optimizers, and automatic "
-            "optimization steps one. "
-            "Set self.automatic_optimization = False in the module and step them in "
-            "training_step, or use one optimizer "
-            "with several parameter groups."
+            f"{name}.configure_optimizers() returned {len(optimizers)} optimizers, and automatic optimization steps "
+            "one. Set self.automatic_optimization = False in the module and step them in training_step, or use one "
+            "optimizer with several parameter groups."
         )
     if not module.automatic_optimization:
         _check_manual(run, name)
@@ -59,10 +57,9 @@ def _check_manual(run: Run, name: str) -> None:
     ):
         if value not in (None, 0, 1) or (argument == "gradient_clip_val" and value == 1):
             raise MisconfigurationError(
-                f"{argument}={value!r} works with automatic optimization, and "
-                f"{name}.automatic_optimization is False. Leave "
-                f"it out, and do it in training_step (self.clip_gradients(optimizer, ...), or optimizer.step() every n "
-                "batches)."
+                f"{argument}={value!r} works with automatic optimization, and {name}.automatic_optimization is False. "
+                "Leave it out, and do it in training_step (self.clip_gradients(optimizer, ...), or optimizer.step() "
+                "every n batches)."
             )
 
 

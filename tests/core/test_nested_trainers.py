@@ -1,0 +1,118 @@
+"""A trainer inside another trainer's hook: an error in the inner one leaves the outer one usable."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from hookloop import Callback, LambdaCallback, LightningModule, Trainer
+from hookloop.errors import MisconfigurationError
+
+from .planted_world import assert_clean_run, assert_failed, assert_the_next_runs_work, fail, world_with
+from .planting import Fault
+
+NESTING_HOOKS = [
+    "setup",
+    "on_fit_start",
+    "on_train_start",
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_optimizer_step",
+    "on_validation_batch_end",
+    "on_validation_epoch_end",
+    "on_train_epoch_end",
+    "on_train_end",
+    "teardown",
+]
+LOGGING_HOOKS = {"on_train_batch_end", "on_validation_batch_end", "on_validation_epoch_end", "on_train_epoch_end"}
+
+
+@pytest.mark.parametrize("entry", ["fit", "validate"])
+@pytest.mark.parametrize("hook", NESTING_HOOKS)
+def test_an_error_in_a_trainer_inside_another_ones_hook_leaves_the_outer_one_usable(
+    hook: str, entry: str, tmp_path: Path
+) -> None:
+    fault = Fault(ValueError("inner"))
+    inner = world_with(tmp_path / "inner", entry, {("planted", "on_validation_batch_start"): fault})
+
+    def run_inner(trainer: Any, pl_module: LightningModule, *arguments: Any) -> None:
+        if fault.strikes == 0:
+            grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+            with pytest.raises(ValueError, match=r"^inner$") as caught:
+                inner.run(entry)
+            assert caught.value is fault.error
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (grad, inference)
+            assert pl_module.trainer is trainer
+        if hook in LOGGING_HOOKS:
+            pl_module.log("after_inner", 7.0, on_step=False, on_epoch=True)
+
+    outer = world_with(tmp_path / "outer", "fit", {}, extra=(LambdaCallback(**{hook: run_inner}),))
+    assert_clean_run(outer, "fit")
+    assert outer.trainer.global_step == 4
+    assert not [witness for witness in outer.witnesses if witness.exceptions]
+    if hook in LOGGING_HOOKS:
+        assert outer.trainer.callback_metrics["after_inner"] == 7.0
+    assert fault.strikes == 1
+    assert_failed(inner, fault, entry)
+    fault.armed = False
+    assert_the_next_runs_work(inner, entry)
+
+
+@pytest.mark.parametrize("hook", NESTING_HOOKS)
+def test_an_error_that_leaves_an_inner_and_an_outer_trainer_reaches_everyone_of_both_once(
+    hook: str, tmp_path: Path
+) -> None:
+    fault = Fault(KeyboardInterrupt("inner"))
+    inner = world_with(tmp_path / "inner", "fit", {("module", "training_step"): fault})
+
+    def run_inner(*arguments: Any) -> None:
+        if fault.armed:
+            inner.run("fit")
+
+    outer = world_with(tmp_path / "outer", "fit", {}, extra=(LambdaCallback(**{hook: run_inner}),))
+    fail(outer, fault, "fit")
+    assert not hasattr(fault.error, "__notes__")
+    assert_failed(inner, fault, "fit")
+    assert_failed(outer, fault, "fit")
+    for world in (inner, outer):
+        torn_down = [name for name, event in world.trace if event == "teardown"]
+        assert torn_down == [name for name, event in world.trace if event == "setup"]
+        assert world.trace[-1] == ("logger", "failed")
+    fault.armed = False
+    assert_the_next_runs_work(inner, "fit")
+    assert_the_next_runs_work(outer, "fit")
+
+
+def test_a_trainer_used_inside_its_own_hook_is_refused_and_goes_on_unharmed(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    class Again(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            for call in (trainer.fit, trainer.validate, trainer.predict):
+                with pytest.raises(MisconfigurationError, match="while this trainer runs fit.*another Trainer"):
+                    call(pl_module)
+                refused.append(call.__name__)
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(batch).sum()
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            pass
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    trainer = Trainer(
+        max_epochs=2, callbacks=[Again()], logger=False, registered_callbacks=False, default_root_dir=tmp_path
+    )
+    trainer.fit(Module(), DataLoader([torch.ones(1)] * 2, batch_size=None))
+
+    assert refused == ["fit", "validate", "predict"] * 4
+    assert (trainer.current_epoch, trainer.global_step) == (2, 4)
