@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, LambdaCallback, LightningModule, Trainer
 from hookloop.errors import MisconfigurationError
@@ -91,7 +91,7 @@ def test_a_trainer_used_inside_its_own_hook_is_refused_and_goes_on_unharmed(tmp_
     class Again(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             for call in (trainer.fit, trainer.validate, trainer.predict):
-                with pytest.raises(MisconfigurationError, match="while this trainer runs fit.*another Trainer"):
+                with pytest.raises(MisconfigurationError, match=r"while this trainer runs fit.*another Trainer"):
                     call(pl_module)
                 refused.append(call.__name__)
 
@@ -101,7 +101,7 @@ def test_a_trainer_used_inside_its_own_hook_is_refused_and_goes_on_unharmed(tmp_
             self.layer = torch.nn.Linear(1, 1)
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return self.layer(batch).sum()
+            return self.layer(batch[0]).sum()
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             pass
@@ -112,7 +112,7 @@ def test_a_trainer_used_inside_its_own_hook_is_refused_and_goes_on_unharmed(tmp_
     trainer = Trainer(
         max_epochs=2, callbacks=[Again()], logger=False, registered_callbacks=False, default_root_dir=tmp_path
     )
-    trainer.fit(Module(), DataLoader([torch.ones(1)] * 2, batch_size=None))
+    trainer.fit(Module(), DataLoader(TensorDataset(torch.ones(2, 1))))
 
     assert refused == ["fit", "validate", "predict"] * 4
     assert (trainer.current_epoch, trainer.global_step) == (2, 4)

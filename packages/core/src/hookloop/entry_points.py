@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hookloop.checkpoint import read_checkpoint, restore_module_and_callbacks, restore_training
-from hookloop.datamodule import LightningDataModule
 from hookloop.loops import configure_optimization, evaluate, predict, sanity_check, train, validates
 from hookloop.run import Run
 from hookloop.stage import RunningStage
@@ -62,12 +61,12 @@ def _set_up_and_restore(run: Run, ckpt_path: str | Path | None, weights_only: bo
     # Read first: a path that is wrong should not cost a download, nor leave anything set up.
     checkpoint = None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only)
     assert run.state.fn is not None
-    if isinstance(run.datamodule, LightningDataModule):
+    if run.datamodule is not None:
         run.datamodule.prepare_data()
-    run.module.prepare_data()
+    run.hooks.own.prepare_data()
     run.strategy.barrier("prepare_data")
     run.hooks.set_up(run.state.fn.value)
-    run.module.configure_model()
+    run.hooks.own.configure_model()
     if checkpoint is not None:
         restore_module_and_callbacks(run, checkpoint)
     return checkpoint

@@ -27,7 +27,9 @@ LAST must find done. These run in `CompiledHooks.last`, the others' in the hook 
 
 MODULE_METHODS = (
     "backward",
+    "configure_callbacks",
     "configure_gradient_clipping",
+    "configure_model",
     "configure_optimizers",
     "lr_scheduler_step",
     "on_after_batch_transfer",
@@ -42,6 +44,7 @@ MODULE_METHODS = (
     "on_validation_model_zero_grad",
     "optimizer_step",
     "optimizer_zero_grad",
+    "prepare_data",
     "transfer_batch_to_device",
 )
 """Methods that only the module has and the loops call."""

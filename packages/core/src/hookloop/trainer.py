@@ -1,6 +1,5 @@
 """`Trainer`: validates its arguments, puts a Run together, and hands it to the functions of the entry points."""
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -15,13 +14,13 @@ from hookloop.datamodule import LightningDataModule
 from hookloop.discovery import Provenance
 from hookloop.discovery import registered_callbacks as discover_callbacks
 from hookloop.entry_points import run_evaluation, run_fit, run_prediction
-from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
+from hookloop.errors import MisconfigurationError
 from hookloop.explain import explain_callbacks
 from hookloop.hook_checks import overrides
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
 from hookloop.loaders import Loaders, Source
-from hookloop.loggers import CSVLogger, Logger, check_logger
+from hookloop.loggers import Logger
 from hookloop.loops import Closing, guarded
 from hookloop.metrics import NullRecorder, Recorder
 from hookloop.metrics.table import metrics_table
@@ -29,12 +28,12 @@ from hookloop.module import LightningModule
 from hookloop.optimizers import Optimization
 from hookloop.options import TrainerOptions
 from hookloop.precision import Precision
-from hookloop.profilers import Profiler, SimpleProfiler
+from hookloop.profilers import Profiler
 from hookloop.progress import Progress
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerFn, TrainerState, TrainerStatus
 from hookloop.strategies import Strategy, select_strategy
-from hookloop.strategies.strategy import CLIP_ALGORITHMS
+from hookloop.trainer_arguments import check_barebones, check_clipping, choose_loggers, choose_profiler
 from hookloop.trainer_attributes import TrainerAttributes
 
 T = TypeVar("T")
@@ -157,8 +156,8 @@ class Trainer(TrainerAttributes):
             registered_callbacks=registered_callbacks,
         )
         options = self._options
-        _check_barebones(options)
-        _check_clipping(options)
+        check_barebones(options)
+        check_clipping(options)
         self._limits = Limits.from_arguments(
             max_epochs=max_epochs,
             min_epochs=min_epochs,
@@ -178,8 +177,8 @@ class Trainer(TrainerAttributes):
         chosen, chosen_devices = select_accelerator(accelerator, devices)
         self._strategy = select_strategy(strategy, chosen, chosen_devices, Precision(precision, chosen_devices[0].type))
         self._default_root_dir = str(Path(default_root_dir or ".").expanduser().absolute())
-        self._loggers = _loggers(options, self._default_root_dir)
-        self._profiler = _profiler(profiler)
+        self._loggers = choose_loggers(options, self._default_root_dir)
+        self._profiler = choose_profiler(profiler)
         registered = discover_callbacks(options)
         self._suppliers: dict[int, Provenance | str] = {id(callback): origin for callback, origin in registered}
         self._callbacks = CallbackList([*passed, *(callback for callback, _ in registered)])
@@ -417,7 +416,7 @@ class Trainer(TrainerAttributes):
         def with_module_callbacks() -> T:
             self._profiler.setup(stage, self.local_rank, self.log_dir)
             self._callbacks.listen(run.hooks.compile)
-            self._add_module_callbacks(run.module)
+            self._add_module_callbacks(run)
             return body()
 
         closing = (
@@ -428,8 +427,8 @@ class Trainer(TrainerAttributes):
         )
         return guarded(run, self._loggers, with_module_callbacks, closing)
 
-    def _add_module_callbacks(self, module: LightningModule) -> None:
-        added = as_callbacks(module.configure_callbacks())
+    def _add_module_callbacks(self, run: Run) -> None:
+        added = as_callbacks(run.hooks.own.configure_callbacks())
         if not added:
             return
         before = list(self._callbacks)
@@ -439,7 +438,7 @@ class Trainer(TrainerAttributes):
             callback for callback in before if not any(callback is kept for kept in self._callbacks)
         ]
         for callback in added:
-            self._suppliers[id(callback)] = f"{type(module).__name__}.configure_callbacks()"
+            self._suppliers[id(callback)] = f"{type(run.module).__name__}.configure_callbacks()"
 
     def _restore_own_callbacks(self) -> None:
         """Take out what the last run's module added, and put back what that replaced."""
@@ -504,50 +503,3 @@ class Trainer(TrainerAttributes):
             if path := callback.resolve_checkpoint(which):
                 return os.fspath(path)
         return None
-
-
-def _check_barebones(options: TrainerOptions) -> None:
-    if not options.barebones:
-        return
-    for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger", "profiler"):
-        value = getattr(options, name)
-        if value not in (None, False):
-            raise MisconfigurationError(
-                f"barebones=True leaves out everything but training, and {name}={value!r} asks "
-                "for more. Drop one of them."
-            )
-
-
-def _check_clipping(options: TrainerOptions) -> None:
-    value, algorithm = options.gradient_clip_val, options.gradient_clip_algorithm
-    if value is not None:
-        message = f"gradient_clip_val={value!r} must be a number of at least 0, or None for no clipping."
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise MisconfigurationTypeError(message)
-        if math.isnan(value) or value < 0:
-            raise MisconfigurationError(message)
-    if algorithm is not None and algorithm not in CLIP_ALGORITHMS:
-        raise MisconfigurationError(
-            f'gradient_clip_algorithm={algorithm!r} is not known. Use "norm" (total norm) or "value" (each element).'
-        )
-
-
-def _loggers(options: TrainerOptions, root: str) -> list[Logger]:
-    given = options.logger
-    if options.fast_dev_run or options.barebones or given is False:
-        return []
-    if given is None or given is True:
-        return [CSVLogger(root)]
-    return [check_logger(logger) for logger in (given if isinstance(given, list | tuple) else [given])]
-
-
-def _profiler(given: str | Profiler | None) -> Profiler:
-    if given is None:
-        return Profiler()
-    if given == "simple":
-        return SimpleProfiler()
-    if isinstance(given, Profiler):
-        return given
-    raise MisconfigurationError(
-        f'profiler={given!r} is not known. Use None, "simple", or a hookloop.profilers.Profiler.'
-    )

@@ -82,7 +82,7 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
             break
         if following is Next.VALIDATE:
             _validate(run)
-        cut = not is_last and (progress.global_step == max_steps or (state.should_stop and may_stop(run)))
+        cut = not is_last and (0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run)))
         if cut:
             break
     if progress.batch == 0 and following is not Next.END_EPOCH:
