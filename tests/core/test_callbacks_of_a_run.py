@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, LambdaCallback, LightningModule, Order, Trainer
 from hookloop.errors import HookError, HookloopError
@@ -455,3 +456,45 @@ def test_a_lambda_with_the_wrong_number_of_arguments_is_an_error_before_any_hook
     with pytest.raises(HookError, match=r"LambdaCallback.*on_train_epoch_end"):
         make_trainer(tmp_path, [callback, RecordingCallback("C", trace)], **ONE_BATCH).fit(QuietModule())
     assert trace.of("C") == []
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_end", "on_train_epoch_end"])
+def test_a_callback_of_order_last_that_joins_in_a_hook_hears_of_the_next_one_on(hook: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Saving(Callback):
+        order = Order.LAST
+
+    newcomer = Saving()
+    for name in ("on_train_batch_end", "on_validation_end", "on_train_epoch_end", "on_train_end"):
+        setattr(newcomer, name, lambda *args, name=name: heard.append(name))
+
+    def join(trainer: Any, *args: Any) -> None:
+        trainer.callbacks.append(newcomer)
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.weight * 1.0
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            pass
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    one_batch = DataLoader(TensorDataset(torch.zeros(1)))
+    Trainer(
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        callbacks=[LambdaCallback(**{hook: join})],
+        logger=False,
+        registered_callbacks=False,
+        default_root_dir=tmp_path,
+    ).fit(Module(), one_batch, one_batch)
+
+    order = ["on_train_batch_end", "on_validation_end", "on_train_epoch_end", "on_train_end"]
+    assert heard == order[order.index(hook) + 1 :]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hookloop import Callback, Trainer
+from hookloop import Callback, LightningModule, Trainer
 from hookloop.errors import HookError, MisconfigurationError
 
 from .recording import Batch, QuietModule, RecordingCallback, RecordingModule, Trace, loader, make_trainer
@@ -242,3 +242,46 @@ def test_an_evaluation_hook_without_dataloader_idx_is_an_error_with_several_load
     with pytest.raises(HookError, match=r"OneLoader.*on_validation_batch_end.*dataloader_idx"):
         make_trainer(tmp_path, [callback]).validate(QuietModule(), [loader(3), loader(1)])
     assert callback.calls == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_train_batch_ends", "on_train_batch_end"),
+        ("on_train_begin", "on_train_start"),
+        ("on_validation_begin", "on_validation_start"),
+        ("on_train_epoch_begin", "on_train_epoch_start"),
+        ("on_test_batch_begin", "on_test_batch_start"),
+        ("on_val_start", "on_validation_start"),
+        ("on_val_epoch_end", "on_validation_epoch_end"),
+        ("on_eval_end", "on_validation_end"),
+        ("on_epoch_begin", "on_train_epoch_start"),
+        ("on_epoch_end", "on_train_epoch_end"),
+        ("on_batch_end", "on_train_batch_end"),
+        ("on_step_begin", "on_train_batch_start"),
+        ("on_train_step_end", "on_train_batch_end"),
+        ("on_validation_step_end", "on_validation_batch_end"),
+        ("on_keyboard_interrupt", "on_exception"),
+        ("training_epoch_end", "on_train_epoch_end"),
+    ],
+)
+def test_a_hook_by_the_name_that_another_framework_gives_it_is_told_its_name_here(
+    name: str, meant: str, tmp_path: Path
+) -> None:
+    kind = type("Mistaken", (Callback,), {name: lambda self, *args: None})
+    trainer = Trainer(callbacks=[kind()], logger=False, registered_callbacks=False, default_root_dir=tmp_path)
+
+    with pytest.raises(HookError, match=rf"Mistaken\.{name} is no hook.*Rename it to {meant},"):
+        trainer.predict(LightningModule(), [1])
+
+
+def test_a_helper_that_resembles_no_hook_may_be_called_on_something(tmp_path: Path) -> None:
+    kind = type("Uploading", (Callback,), {"on_upload_finished": lambda self: None})
+    trainer = Trainer(callbacks=[kind()], logger=False, registered_callbacks=False, default_root_dir=tmp_path)
+
+    assert trainer.predict(Echo(), [[1, 2]]) == [1, 2]
+
+
+class Echo(LightningModule):
+    def predict_step(self, batch: int, batch_idx: int) -> int:
+        return batch

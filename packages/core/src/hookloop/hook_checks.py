@@ -22,17 +22,23 @@ _OFTEN_MISTAKEN = {
     "on_batch_end": "on_train_batch_end",
     "on_epoch_start": "on_train_epoch_start",
     "on_epoch_end": "on_train_epoch_end",
-    "on_train_begin": "on_train_start",
-    "on_epoch_begin": "on_train_epoch_start",
-    "on_batch_begin": "on_train_batch_start",
-    "on_train_batch_begin": "on_train_batch_start",
     "on_init_start": "setup",
     "on_init_end": "setup",
     "on_keyboard_interrupt": "on_exception",
     "on_pretrain_routine_start": "on_fit_start",
     "on_pretrain_routine_end": "on_fit_start",
     "on_before_accelerator_backend_setup": "setup",
+    "on_step_start": "on_train_batch_start",
     "on_step_end": "on_train_batch_end",
+    "on_train_step_start": "on_train_batch_start",
+    "on_train_step_end": "on_train_batch_end",
+    "on_validation_step_start": "on_validation_batch_start",
+    "on_validation_step_end": "on_validation_batch_end",
+    "on_test_step_start": "on_test_batch_start",
+    "on_test_step_end": "on_test_batch_end",
+    "on_predict_step_start": "on_predict_batch_start",
+    "on_predict_step_end": "on_predict_batch_end",
+    "on_evaluate": "on_validation_end",
     "training_epoch_end": "on_train_epoch_end",
     "validation_epoch_end": "on_validation_epoch_end",
     "test_epoch_end": "on_test_epoch_end",
@@ -40,7 +46,8 @@ _OFTEN_MISTAKEN = {
     "validation_step_end": "validation_step",
     "test_step_end": "test_step",
 }
-"""Hooks of other frameworks and of Lightning's earlier versions, and what they are called here."""
+"""Hooks of other frameworks and of Lightning's earlier versions, and what they are called here; `_begin` counts as
+`_start`, and `on_val_` and `on_eval_` as `on_validation_`."""
 
 _SIMILAR = 0.8
 """How alike a name must be to a hook's to count as a misspelt one (difflib's ratio)."""
@@ -91,7 +98,7 @@ def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> 
         module: the module.
         name: "training_step", "validation_step", "test_step" or "predict_step".
         arguments: what the loops call it with: "batch", "batch_idx", and "dataloader_idx" when there are several
-        loaders.
+            loaders.
 
     Raises:
         HookError: it takes no batch, asks for more, or lacks dataloader_idx where there are several loaders.
@@ -137,18 +144,26 @@ def _names(method: Callable[..., Any]) -> str:
 
 def _check_names(owner: object, base: type, hooks: Iterable[str]) -> None:
     inherited = set(dir(base))
+    hooks = tuple(hooks)
     for name in sorted({*dir(type(owner)), *getattr(owner, "__dict__", {})} - inherited):
         if not name.startswith("on_") and name not in _OFTEN_MISTAKEN:
             continue
         if not _is_method(owner, name):
             continue
-        meant = _OFTEN_MISTAKEN.get(name)
-        close = [meant] if meant else get_close_matches(name, hooks, n=1, cutoff=_SIMILAR)
+        usual = _spelt_as_here(name)
+        meant = _OFTEN_MISTAKEN.get(usual, usual if usual in hooks else None)
+        close = [meant] if meant else get_close_matches(usual, hooks, n=1, cutoff=_SIMILAR)
         if close:
             raise HookError(
                 f"{type(owner).__name__}.{name} is no hook, so it would never be called. Rename it to {close[0]}, or, "
                 "if it is a helper of yours, give it a name that does not look like a hook."
             )
+
+
+def _spelt_as_here(name: str) -> str:
+    for elsewhere, here in (("_begin", "_start"), ("on_val_", "on_validation_"), ("on_eval_", "on_validation_")):
+        name = name.replace(elsewhere, here)
+    return name
 
 
 def _is_method(owner: object, name: str) -> bool:

@@ -62,9 +62,8 @@ class LightningModule(nn.Module):
 
         An optimizer; a list of optimizers; two lists, of optimizers and of schedulers; a dict with "optimizer" and
         perhaps "lr_scheduler"; a tuple of such dicts; None to train without an optimizer. A scheduler stands for
-        itself,
-        or is a dict with "scheduler" and perhaps "interval" ("epoch" or "step"), "frequency", "monitor", "strict",
-        "name".
+        itself, or is a dict with "scheduler" and perhaps "interval" ("epoch" or "step"), "frequency", "monitor",
+        "strict", "name".
         """
         raise MisconfigurationError(_undefined(self, "configure_optimizers(self)"))
 

@@ -60,8 +60,7 @@ class Precision:
 
     Args:
         name: "64-true", "32-true" (None), "16-true", "bf16-true", "16-mixed" or "bf16-mixed", or Lightning's short
-        forms
-            64, 32, 16 and "bf16".
+            forms 64, 32, 16 and "bf16".
         device_type: "cpu" or "cuda". Gradients of "16-mixed" are scaled on CUDA.
 
     Raises:

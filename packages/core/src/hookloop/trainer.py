@@ -57,12 +57,12 @@ class Trainer(TrainerAttributes):
         callbacks: one callback or several. The list is copied.
         logger: None or True for a CSVLogger in default_root_dir, False for none, a logger or several.
         default_root_dir: where files go for which no other place was given; the working directory by default.
-        enable_checkpointing: None: as installed packages have it; False: no checkpoint callback; True: there has to
-        be one. enable_progress_bar: the same for a progress bar.
+        enable_checkpointing: None: as installed packages have it; False: no checkpoint callback; True: there has to be
+            one.
+        enable_progress_bar: the same for a progress bar.
         enable_model_summary: the same for a summary of the model.
         accumulate_grad_batches: batches whose gradients make one optimizer step. The epoch's last window is scaled by
-        its
-            real size.
+            its real size.
         gradient_clip_val: the largest total norm, or absolute value, of the gradients; None clips nothing.
         gradient_clip_algorithm: "norm" (None) or "value".
         log_every_n_steps: optimizer steps between rows of the loggers; 0 logs no step.
@@ -78,8 +78,7 @@ class Trainer(TrainerAttributes):
         barebones: nothing but training, for measuring it: no logging, no registered callbacks, no sanity check.
         profiler: None, "simple", or a Profiler; times every hook of every callback.
         registered_callbacks: True for the callbacks that installed packages register, False for none, or the names of
-        the
-            entry points or distributions to use.
+            the entry points or distributions to use.
 
     Raises:
         MisconfigurationError: an argument is of the wrong type or out of range, or two contradict each other.
@@ -414,6 +413,9 @@ class Trainer(TrainerAttributes):
         self._ckpt_path = path
 
         def with_module_callbacks() -> T:
+            if run.state.fn is TrainerFn.FITTING and self.is_global_zero:
+                for logger in self._loggers:
+                    logger.save()  # claims its folder, before another run that starts now takes the same one
             self._profiler.setup(stage, self.local_rank, self.log_dir)
             self._callbacks.listen(run.hooks.compile)
             self._add_module_callbacks(run)

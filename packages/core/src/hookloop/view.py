@@ -193,7 +193,7 @@ class TrainerView(Protocol):
 
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
-        """What the loggers got last."""
+        """What loggers got, and what is meant for them and not sent yet; latest values."""
         ...
 
     @property

@@ -48,7 +48,8 @@ class Source:
         """
         if self.get is None:
             raise MisconfigurationError(
-                f"There is no {stage} dataloader. Pass one to the Trainer's entry point, or define {stage}_dataloader() "
+                f"There is no {stage} dataloader. Pass one to the Trainer's entry point, or "
+                f"define {stage}_dataloader() "
                 "on the module or the datamodule."
             )
 

@@ -63,13 +63,14 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
             if standalone:
                 metrics = recorder.evaluation_metrics(len(loaders))
             recorder.end()
+            save = hooks.last.on_validation_end
             getattr(hooks, f"on_{kind}_end")()
             if not standalone and not sanity:
                 progress.validated_at = progress.batch
                 if run.optimization.schedulers and progress.window_filled == 0:
                     step_schedulers(run, "step", plateau=True)
             if kind == "validation":
-                hooks.last.on_validation_end()
+                save()
     finally:
         recorder.resume(outer)
     return metrics

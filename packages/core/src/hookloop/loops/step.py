@@ -118,6 +118,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         if is_last:
             step_schedulers(run, "epoch", plateau=False)
             progress.epoch_schedulers_stepped = True
+    save = hooks.last.on_train_batch_end  # who joins in this hook hears of the next one on
     hooks.on_train_batch_end(outputs, batch, batch_idx)
     validate = plan.due(progress.batch, is_last, state.should_stop and may_stop(run))
     if steps:
@@ -126,7 +127,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         every = run.limits.log_every_n_steps
         if every and (progress.logged_step % every == 0 or state.should_stop):
             recorder.send_step(progress.logged_step - 1, progress.epoch)
-    hooks.last.on_train_batch_end(outputs, batch, batch_idx)
+    save(outputs, batch, batch_idx)
     return Next.VALIDATE if validate else Next.GO_ON
 
 

@@ -94,10 +94,11 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
         step_schedulers(run, "epoch", plateau=False)  # no batch was known to be the epoch's last
     progress.epoch_ended = True
     recorder.end_epoch()
+    save = hooks.last.on_train_epoch_end
     hooks.on_train_epoch_end()
     step_schedulers(run, "epoch", plateau=True)
     recorder.send_epoch(max(progress.logged_step - 1, 0), progress.epoch)
-    hooks.last.on_train_epoch_end()
+    save()
     recorder.end()
     recorder.begin(training=True)
     progress.begin_next_epoch()
