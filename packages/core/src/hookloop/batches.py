@@ -1,8 +1,10 @@
 """Nested batches: apply something to every tensor inside, move them, and measure how many samples they hold."""
 
+from abc import ABC
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from copy import copy
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,26 +12,30 @@ from torch import Tensor
 from hookloop.errors import MisconfigurationError
 
 
-@runtime_checkable
-class Movable(Protocol):
-    """Anything that knows how to move itself: tensors, packed sequences, batches of graph libraries."""
+class Movable(ABC):  # noqa: B024 - what counts as one is decided by the subclass hook
+    """Anything whose class has a method `to`: tensors, packed sequences, batches of graph libraries.
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """A copy of it elsewhere, as torch.Tensor.to does."""
-        ...
+    Its class is asked and not the object: a named tuple may have a field of that name, and a class in a batch is no
+    object that could move.
+    """
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        return callable(getattr(other, "to", None))
 
 
 def map_batch(function: Callable[[Any], Any], batch: Any, kind: type[Any] | tuple[type[Any], ...] = Tensor) -> Any:
     """The same structure with `function` applied to every part of type `kind`.
 
-    Mappings, lists, tuples, named tuples and dataclass instances are walked through and keep their types; anything
-    else stays as it is.
+    Mappings, lists, tuples, named tuples and dataclass instances are walked through and keep their types and whatever
+    else they hold; anything else stays as it is.
     """
     if isinstance(batch, kind):
         return function(batch)
+    if type(batch) is dict:
+        return {key: map_batch(function, value, kind) for key, value in batch.items()}
     if isinstance(batch, Mapping):
-        mapped = {key: map_batch(function, value, kind) for key, value in batch.items()}
-        return mapped if type(batch) is dict else _rebuild_mapping(batch, mapped)
+        return _rebuild_mapping(function, batch, kind)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(map_batch(function, value, kind) for value in batch))
     if isinstance(batch, list | tuple):
@@ -39,23 +45,25 @@ def map_batch(function: Callable[[Any], Any], batch: Any, kind: type[Any] | tupl
     return batch
 
 
-def _rebuild_mapping(batch: Mapping[Any, Any], mapped: dict[Any, Any]) -> Any:
-    # defaultdict and friends take no mapping as their first argument: copy one, then replace its values.
-    if hasattr(batch, "copy") and hasattr(batch, "update"):
-        copied = batch.copy()
-        copied.update(mapped)
-        return copied
-    return type(batch)(mapped)  # type: ignore[call-arg]
+def _rebuild_mapping(
+    function: Callable[[Any], Any], batch: Mapping[Any, Any], kind: type[Any] | tuple[type[Any], ...]
+) -> Any:
+    mapped = {key: map_batch(function, value, kind) for key, value in batch.items()}
+    if not hasattr(batch, "__setitem__"):
+        return type(batch)(mapped)  # type: ignore[call-arg]
+    # A copy with its items set one by one: constructors and update() differ (defaultdict, Counter), this does not.
+    rebuilt: Any = copy(batch)
+    for key, value in mapped.items():
+        rebuilt[key] = value
+    return rebuilt
 
 
 def _rebuild_dataclass(function: Callable[[Any], Any], batch: Any, kind: type[Any] | tuple[type[Any], ...]) -> Any:
-    changed = {
-        field.name: map_batch(function, getattr(batch, field.name), kind) for field in fields(batch) if field.init
-    }
-    rebuilt = replace(batch, **changed)
+    # A copy, and not a new one: __post_init__ has run, and would compute again what was computed.
+    rebuilt = copy(batch)
     for field in fields(batch):
-        if not field.init and hasattr(batch, field.name):
-            # A frozen dataclass refuses setattr, also for what its __post_init__ computes.
+        if hasattr(batch, field.name):
+            # A frozen dataclass refuses setattr.
             object.__setattr__(rebuilt, field.name, map_batch(function, getattr(batch, field.name), kind))
     return rebuilt
 
@@ -108,4 +116,4 @@ def _collect_sizes(part: Any, sizes: list[int]) -> None:
             _collect_sizes(value, sizes)
     elif is_dataclass(part) and not isinstance(part, type):
         for field in fields(part):
-            _collect_sizes(getattr(part, field.name), sizes)
+            _collect_sizes(getattr(part, field.name, None), sizes)

@@ -83,6 +83,10 @@ class CallbackList(MutableSequence[Callback]):
         """Add them all in one change."""
         self.replace([*self._items, *values])
 
+    def reverse(self) -> None:
+        """Turn the order round inside each group."""
+        self.replace(list(reversed(self._items)))
+
     def clear(self) -> None:
         """Remove all of them in one change."""
         self.replace([])

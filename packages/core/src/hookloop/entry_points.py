@@ -12,8 +12,8 @@ from hookloop.run import Run
 from hookloop.stage import RunningStage
 
 
-def run_fit(run: Run, ckpt_path: str | Path | None, weights_only: bool) -> None:
-    """Fit.
+def run_fit(run: Run, anew: bool, ckpt_path: str | Path | None, weights_only: bool) -> None:
+    """Fit; progress begins anew, or goes on after the last epoch that was finished.
 
     prepare_data, setup of everybody, configure_model
     restore: module, datamodule, callbacks
@@ -24,7 +24,13 @@ def run_fit(run: Run, ckpt_path: str | Path | None, weights_only: bool) -> None:
     train
     on_fit_end
     """
-    checkpoint = _set_up_and_restore(run, ckpt_path, weights_only)
+    # Read first: a path that is wrong should not cost a download, nor what was trained before.
+    checkpoint = None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only)
+    if anew:
+        run.progress.restart()
+    elif run.progress.epoch_started and not run.progress.epoch_ended:
+        run.progress.restart_epoch()  # it was interrupted; its loader begins anew, and so does the epoch
+    _set_up_and_restore(run, checkpoint)
     run.strategy.place(run.module)
     configure_optimization(run)
     run.hooks.on_fit_start()
@@ -41,9 +47,8 @@ def run_evaluation(
     run: Run, stage: RunningStage, ckpt_path: str | Path | None, weights_only: bool
 ) -> list[dict[str, float]]:
     """Validate or test: set up, restore the module and the callbacks if asked, run the loaders."""
-    _set_up_and_restore(run, ckpt_path, weights_only)
+    _set_up_and_restore(run, None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only))
     run.strategy.place(run.module)
-    run.state.stage = stage
     return evaluate(run, stage)
 
 
@@ -51,15 +56,12 @@ def run_prediction(
     run: Run, return_predictions: bool, ckpt_path: str | Path | None, weights_only: bool
 ) -> list[Any] | None:
     """Predict: set up, restore the module and the callbacks if asked, run the loaders."""
-    _set_up_and_restore(run, ckpt_path, weights_only)
+    _set_up_and_restore(run, None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only))
     run.strategy.place(run.module)
-    run.state.stage = RunningStage.PREDICTING
     return predict(run, return_predictions)
 
 
-def _set_up_and_restore(run: Run, ckpt_path: str | Path | None, weights_only: bool) -> dict[str, Any] | None:
-    # Read first: a path that is wrong should not cost a download, nor leave anything set up.
-    checkpoint = None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only)
+def _set_up_and_restore(run: Run, checkpoint: dict[str, Any] | None) -> None:
     assert run.state.fn is not None
     if run.datamodule is not None:
         run.datamodule.prepare_data()
@@ -69,4 +71,3 @@ def _set_up_and_restore(run: Run, ckpt_path: str | Path | None, weights_only: bo
     run.hooks.own.configure_model()
     if checkpoint is not None:
         restore_module_and_callbacks(run, checkpoint)
-    return checkpoint

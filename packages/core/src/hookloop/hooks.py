@@ -101,7 +101,7 @@ class CompiledHooks(HookCalls):
         self._stage: str | None = None
         self._set_up: list[object] = []
         self._being_set_up: list[object] = []
-        for name in MODULE_METHODS:
+        for name in (*MODULE_METHODS, "on_save_checkpoint"):
             setattr(self.own, name, self._own_method(name))
 
     def compile(self, callbacks: Sequence[Callback]) -> None:

@@ -90,7 +90,11 @@ class Limits:
         if max_epochs is None:
             max_epochs = DEFAULT_MAX_EPOCHS if max_steps == UNLIMITED else UNLIMITED
         limits = cls(
-            max_epochs=max_epochs, min_epochs=min_epochs or 0, max_steps=max_steps, min_steps=min_steps or 0, **others
+            max_epochs=max_epochs,
+            min_epochs=0 if min_epochs is None else min_epochs,
+            max_steps=max_steps,
+            min_steps=0 if min_steps is None else min_steps,
+            **others,
         )
         if not isinstance(fast_dev_run, bool):
             _whole("fast_dev_run", fast_dev_run, least=0, hint="True runs one batch of everything")
@@ -101,7 +105,7 @@ class Limits:
             limits,
             max_epochs=1,
             min_epochs=0,
-            max_steps=batches,
+            max_steps=UNLIMITED,
             min_steps=0,
             limit_train_batches=batches,
             limit_val_batches=batches,
@@ -151,7 +155,7 @@ class Limits:
         if batches == 0 and loader_length > 0:
             raise MisconfigurationError(
                 f"{name}={limit!r} of {loader_length} batches is less than one batch. Give at least "
-                f"{name}={1 / loader_length:.3g}, or a number of batches."
+                f"{name}={math.ceil(1e6 / loader_length) / 1e6:g}, or a number of batches."
             )
         return batches
 

@@ -50,6 +50,7 @@ class Optimization:
         schedulers: with their intervals.
         gradient_clip_val: the largest norm or value, None for no clipping.
         gradient_clip_algorithm: "norm" or "value", None if not given.
+        configured: whether a fit has filled it.
         clips: whether configure_gradient_clipping has anything to do: there is a value, or the module overrides it.
     """
 
@@ -58,6 +59,7 @@ class Optimization:
     optimizers: list[Optimizer] = field(default_factory=list)
     lightning_optimizers: list["LightningOptimizer"] = field(default_factory=list)
     schedulers: list[LRSchedulerConfig] = field(default_factory=list)
+    configured: bool = False
     clips: bool = False
 
 
@@ -81,7 +83,11 @@ class LightningOptimizer:
         return self._optimizer
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Step. A closure, if given, is run first, with gradients enabled, and computes them."""
+        """Step. A closure, if given, is run first, with gradients enabled, and computes them.
+
+        Returns:
+            What the closure returned, None without one.
+        """
         if closure is not None and not callable(closure):
             raise MisconfigurationError(
                 f"optimizer.step(closure={closure!r}): the closure must be a function that computes the gradients and "
@@ -90,10 +96,24 @@ class LightningOptimizer:
         return self._step(self._optimizer, closure)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            # Of a copy that is being built: there is no wrapped optimizer yet that could be asked.
+            raise AttributeError(name)
         return getattr(self._optimizer, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy belongs to no run, and must not drag one along.
+        return {"_optimizer": self._optimizer, "_step": _step_outside_of_a_run}
 
     def __repr__(self) -> str:
         return f"LightningOptimizer({self._optimizer!r})"
+
+
+def _step_outside_of_a_run(optimizer: Optimizer, closure: Callable[[], Any] | None) -> Any:
+    raise MisconfigurationError(
+        f"This LightningOptimizer of a {type(optimizer).__name__} is a copy and belongs to no run. Step "
+        "its .optimizer, or take the one that self.optimizers() gives inside a run."
+    )
 
 
 def resolve_optimizers(returned: Any, module_name: str) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:

@@ -68,8 +68,12 @@ class Precision:
     """
 
     def __init__(self, name: str | int | None = None, device_type: str = "cpu") -> None:
-        key = name if isinstance(name, str) and name in _KINDS else _ALIASES.get(name)
-        if key is None or isinstance(name, bool):
+        key: str | None = None
+        if isinstance(name, str) and name in _KINDS:
+            key = name
+        elif name is None or (isinstance(name, str | int) and not isinstance(name, bool)):
+            key = _ALIASES.get(name)
+        if key is None:
             allowed = ", ".join(f'"{kind}"' for kind in _KINDS)
             raise MisconfigurationError(f"precision={name!r} is not known. Use one of {allowed}.")
         self.name = key
@@ -80,8 +84,13 @@ class Precision:
 
     def convert_module(self, module: nn.Module) -> None:
         """Give parameters and floating buffers the dtype of this precision, in place."""
-        if self._kind.weights is not None:
-            module.to(self._kind.weights)
+        # Not module.to(dtype), which would drop the imaginary part of complex weights.
+        if self._kind.weights is torch.float64:
+            module.double()
+        elif self._kind.weights is torch.float16:
+            module.half()
+        elif self._kind.weights is torch.bfloat16:
+            module.bfloat16()
 
     @property
     def converts_inputs(self) -> bool:

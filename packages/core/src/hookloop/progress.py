@@ -25,6 +25,7 @@ class Progress:
         window_filled: batches of it that are done, 0 when the optimizer has stepped.
         batch_counted: whether the counters include the batch that hooks run for: so from on_train_batch_end on.
         last_batch: whether that batch is the epoch's last.
+        accumulating: whether that batch only adds to the gradients, and the optimizer does not step in it.
     """
 
     epoch: int = 0
@@ -40,6 +41,7 @@ class Progress:
     window_filled: int = 0
     batch_counted: bool = True
     last_batch: bool = False
+    accumulating: bool = False
 
     def begin_next_epoch(self) -> None:
         """Move to the epoch after a finished one."""
@@ -48,17 +50,33 @@ class Progress:
 
     def restart_epoch(self) -> None:
         """Forget what was done of the running epoch: it begins again at its first batch."""
-        self.batch = 0
-        self.epoch_started = False
-        self.epoch_schedulers_stepped = False
-        self.epoch_ended = False
-        self.validated_at = -1
-        self.window_filled = 0
-        self.last_batch = False
+        anew = Progress()
+        for name in _OF_AN_EPOCH:
+            setattr(self, name, getattr(anew, name))
+
+    def restart(self) -> None:
+        """Forget everything: training begins."""
+        anew = Progress()
+        for field in fields(self):
+            setattr(self, field.name, getattr(anew, field.name))
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters by name: plain ints and bools."""
-        return asdict(self)
+        """The counters by name: plain ints and bools.
+
+        Inside an accumulation window they are those of its beginning: gradients are not saved, and the weights have not
+        changed since then, so a resumed run repeats the window's batches.
+        """
+        state = {name: value for name, value in asdict(self).items() if name not in _OF_A_BATCH}
+        repeated = self.window_filled if self.batch_counted else max(self.window_filled - 1, 0)
+        state["batch"] -= repeated
+        state["total_batches"] -= repeated
+        state["window_filled"] = 0
+        if repeated:
+            # Whatever validation was due at the window's beginning has run, or there would be no window.
+            state["validated_at"] = state["batch"]
+        state["last_batch"] = self.last_batch and self.batch_counted and not repeated
+        state["batch_counted"] = True
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over saved counters.
@@ -66,12 +84,36 @@ class Progress:
         Raises:
             CheckpointError: a counter is missing or is no whole number.
         """
-        for field in fields(self):
-            value = state.get(field.name)
+        if not isinstance(state, dict):
+            raise CheckpointError(
+                f"The checkpoint's progress is a {type(state).__name__} where a dict of counters "
+                "is needed: the file is "
+                "damaged or was not written by hookloop. Choose another checkpoint."
+            )
+        names = [field.name for field in fields(self) if field.name not in _OF_A_BATCH]
+        for name in names:
+            value = state.get(name)
             if not isinstance(value, int):
                 raise CheckpointError(
-                    f"The checkpoint's progress holds {field.name}={value!r} where a whole number is needed: "
+                    f"The checkpoint's progress holds {name}={value!r} where a whole number is needed: "
                     "the file is damaged or was not written by hookloop. Choose another checkpoint."
                 )
-        for field in fields(self):
-            setattr(self, field.name, state[field.name])
+        for name in names:
+            setattr(self, name, state[name])
+
+
+_OF_AN_EPOCH = (
+    "batch",
+    "epoch_started",
+    "epoch_schedulers_stepped",
+    "epoch_ended",
+    "validated_at",
+    "window_size",
+    "window_filled",
+    "batch_counted",
+    "last_batch",
+    "accumulating",
+)
+
+_OF_A_BATCH = ("accumulating",)
+"""What is known anew with each batch, and not saved."""

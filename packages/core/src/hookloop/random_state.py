@@ -1,5 +1,6 @@
 """Random numbers: seeding, and taking and giving back the state of every generator that training may use."""
 
+import operator
 import os
 import random
 import sys
@@ -35,7 +36,8 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
         source = "PL_GLOBAL_SEED"
         seed = os.environ.get("PL_GLOBAL_SEED", "0")  # type: ignore[assignment]
     try:
-        number = int(seed)  # type: ignore[arg-type]
+        # Numbers of NumPy are whole numbers too; 2.5 is none, and is not to be cut.
+        number = int(seed) if isinstance(seed, str) else operator.index(seed)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = -1
     if not 0 <= number <= LARGEST_SEED:

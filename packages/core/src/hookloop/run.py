@@ -24,6 +24,7 @@ class Run:
         strategy: how it lives on its devices.
         hooks: the compiled hooks.
         recorder: what was logged.
+        training_recorder: what the last fit of the module logged; in a fit, the same.
         progress: how far training has come; this and nothing else is where the run is.
         limits: how far it may go.
         loaders: its data.
@@ -37,6 +38,7 @@ class Run:
     strategy: Strategy
     hooks: CompiledHooks
     recorder: Recorder
+    training_recorder: Recorder
     progress: Progress
     limits: Limits
     loaders: Loaders

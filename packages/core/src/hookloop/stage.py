@@ -17,6 +17,11 @@ class TrainerFn(StrEnum):
         """The loaders without which it cannot run: "train", "val", "test" or "predict"."""
         return {TrainerFn.FITTING: "train", TrainerFn.VALIDATING: "val"}.get(self, self.value)
 
+    @property
+    def first_stage(self) -> "RunningStage":
+        """What it does first, and but for validation inside a fit all the time."""
+        return RunningStage("train" if self is TrainerFn.FITTING else self.value)
+
 
 class RunningStage(StrEnum):
     """What the run does at the moment: a fit alternates between training and validating."""

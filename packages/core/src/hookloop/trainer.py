@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
-from hookloop.checkpoint import dump, write_checkpoint
+from hookloop.checkpoint import check_is_there, dump, write_checkpoint
 from hookloop.datamodule import LightningDataModule
 from hookloop.discovery import Provenance
 from hookloop.discovery import registered_callbacks as discover_callbacks
@@ -33,7 +33,15 @@ from hookloop.progress import Progress
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerFn, TrainerState, TrainerStatus
 from hookloop.strategies import Strategy, select_strategy
-from hookloop.trainer_arguments import check_barebones, check_clipping, choose_loggers, choose_profiler
+from hookloop.trainer_arguments import (
+    check_barebones,
+    check_clipping,
+    check_strategy,
+    check_switches,
+    choose_loggers,
+    choose_profiler,
+    choose_root,
+)
 from hookloop.trainer_attributes import TrainerAttributes
 
 T = TypeVar("T")
@@ -155,7 +163,9 @@ class Trainer(TrainerAttributes):
             registered_callbacks=registered_callbacks,
         )
         options = self._options
+        check_switches(options)
         check_barebones(options)
+        check_strategy(options)
         check_clipping(options)
         self._limits = Limits.from_arguments(
             max_epochs=max_epochs,
@@ -175,19 +185,24 @@ class Trainer(TrainerAttributes):
         )
         chosen, chosen_devices = select_accelerator(accelerator, devices)
         self._strategy = select_strategy(strategy, chosen, chosen_devices, Precision(precision, chosen_devices[0].type))
-        self._default_root_dir = str(Path(default_root_dir or ".").expanduser().absolute())
+        self._default_root_dir = choose_root(default_root_dir)
         self._loggers = choose_loggers(options, self._default_root_dir)
         self._profiler = choose_profiler(profiler)
         registered = discover_callbacks(options)
-        self._suppliers: dict[int, Provenance | str] = {id(callback): origin for callback, origin in registered}
+        # With the callback, so that no other one can get its id.
+        self._suppliers: dict[int, tuple[Callback, Provenance | str]] = {
+            id(callback): (callback, origin) for callback, origin in registered
+        }
         self._callbacks = CallbackList([*passed, *(callback for callback, _ in registered)])
         self._from_module: list[Callback] = []
-        self._replaced_by_module: list[Callback] = []
+        self._before_module: list[Callback] = []
         self._progress = Progress()
         self._state = TrainerState()
         self._run: Run | None = None
         self._ckpt_path: str | None = None
         self._fitted: LightningModule | None = None
+        self._optimization = Optimization()
+        self._fit_recorder = Recorder()
 
     # entry points
 
@@ -220,14 +235,11 @@ class Trainer(TrainerAttributes):
             train_dataloaders, datamodule = None, train_dataloaders
         path = self._resolve(ckpt_path)
         given = {"train": train_dataloaders, "val": val_dataloaders}
-        if model is not self._fitted or path is not None:
-            self._progress = Progress()
-        elif self._progress.batch and not self._progress.epoch_ended:
-            self._progress.restart_epoch()  # it was interrupted; its loader begins anew, and so does the epoch
-        self._fitted = model
+        anew = model is not self._fitted or path is not None
         self._state.should_stop = False
         run = self._put_together(TrainerFn.FITTING, model, given, datamodule)
-        self._guard(run, path, lambda: run_fit(run, path, weights_only is not False))
+        self._fitted, self._optimization, self._fit_recorder = model, run.optimization, run.recorder
+        self._guard(run, path, lambda: run_fit(run, anew, path, weights_only is not False))
 
     def validate(
         self,
@@ -326,7 +338,7 @@ class Trainer(TrainerAttributes):
 
     def explain(self) -> None:
         """Print the callbacks in the order in which they run, who supplies each, and which hooks each one overrides."""
-        print(explain_callbacks(self._callbacks, self._suppliers))
+        print(explain_callbacks(self._callbacks, {key: supplier for key, (_, supplier) in self._suppliers.items()}))
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print from rank zero alone, above a progress bar if there is one."""
@@ -381,13 +393,14 @@ class Trainer(TrainerAttributes):
         hooks = CompiledHooks(self, module, datamodule, recorder, self._profiler)
         self._restore_own_callbacks()
         hooks.compile(self._callbacks)
-        self._state.fn = fn
+        self._state.fn, self._state.stage = fn, fn.first_stage
         self._run = Run(
             module=module,
             datamodule=datamodule,
             strategy=self._strategy,
             hooks=hooks,
             recorder=recorder,
+            training_recorder=recorder if fn is TrainerFn.FITTING or module is not self._fitted else self._fit_recorder,
             progress=self._progress,
             limits=self._limits,
             loaders=Loaders(sources, self._limits),
@@ -403,8 +416,8 @@ class Trainer(TrainerAttributes):
 
     def _optimization_for(self, fn: TrainerFn, module: LightningModule) -> Optimization:
         """A new one for a fit; the last fit's while its module is evaluated, so that a checkpoint then holds it too."""
-        if fn is not TrainerFn.FITTING and module is self._fitted and self._run is not None:
-            return self._run.optimization
+        if fn is not TrainerFn.FITTING and module is self._fitted:
+            return self._optimization
         return Optimization(self._options.gradient_clip_val, self._options.gradient_clip_algorithm)
 
     def _guard(self, run: Run, path: str | None, body: Callable[[], T]) -> T:
@@ -435,21 +448,23 @@ class Trainer(TrainerAttributes):
             return
         before = list(self._callbacks)
         self._callbacks.replace(merge_module_callbacks(before, added))
-        self._from_module = added
-        self._replaced_by_module = [
-            callback for callback in before if not any(callback is kept for kept in self._callbacks)
-        ]
-        for callback in added:
-            self._suppliers[id(callback)] = f"{type(run.module).__name__}.configure_callbacks()"
+        self._before_module = before
+        self._from_module = [callback for callback in added if not _is_among(callback, before)]
+        for callback in self._from_module:
+            self._suppliers[id(callback)] = callback, f"{type(run.module).__name__}.configure_callbacks()"
 
     def _restore_own_callbacks(self) -> None:
-        """Take out what the last run's module added, and put back what that replaced."""
-        if self._from_module:
-            own = [
-                callback for callback in self._callbacks if not any(callback is added for added in self._from_module)
-            ]
-            self._callbacks.replace([*own, *self._replaced_by_module])
-            self._from_module, self._replaced_by_module = [], []
+        """Take out what the last run's module added, and put back in its place what that replaced."""
+        if not self._from_module:
+            return
+        now, before, added = list(self._callbacks), self._before_module, self._from_module
+        replaced = [callback for callback in before if any(isinstance(own, type(callback)) for own in added)]
+        kept = [callback for callback in before if _is_among(callback, now) or _is_among(callback, replaced)]
+        joined = [callback for callback in now if not _is_among(callback, before) and not _is_among(callback, added)]
+        self._callbacks.replace([*kept, *joined])
+        for callback in added:
+            del self._suppliers[id(callback)]
+        self._from_module, self._before_module = [], []
 
     def _checked(self, model: LightningModule | None, entry_point: str, *methods: str) -> LightningModule:
         """The module to run, which defines these methods; the trainer is free to run it."""
@@ -488,16 +503,14 @@ class Trainer(TrainerAttributes):
     def _resolve(self, ckpt_path: str | Path | None) -> str | None:
         if ckpt_path is None:
             return None
-        if ckpt_path not in ("best", "last"):
-            return os.fspath(ckpt_path)
-        path = self._answered(str(ckpt_path))
+        path = self._answered(str(ckpt_path)) if ckpt_path in ("best", "last") else os.fspath(ckpt_path)
         if path is None:
             asked = ", ".join(type(callback).__name__ for callback in self.checkpoint_callbacks) or "there is none"
             raise MisconfigurationError(
-                f'ckpt_path="{ckpt_path}": no callback knows of such a checkpoint (checkpoint '
-                f"callbacks: {asked}). Pass a "
-                "path, or train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)."
+                f'ckpt_path="{ckpt_path}": no callback knows of such a checkpoint (checkpoint callbacks: {asked}). '
+                "Pass a path, or train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)."
             )
+        check_is_there(path)  # now, and not when the last fit's progress is given up for it
         return path
 
     def _answered(self, which: str) -> str | None:
@@ -505,3 +518,7 @@ class Trainer(TrainerAttributes):
             if path := callback.resolve_checkpoint(which):
                 return os.fspath(path)
         return None
+
+
+def _is_among(callback: Callback, callbacks: Sequence[Callback]) -> bool:
+    return any(callback is other for other in callbacks)

@@ -1,12 +1,75 @@
 """What the Trainer makes of arguments that no other part of the house validates."""
 
 import math
+import os
+from pathlib import Path
+from typing import Any
 
+from hookloop.accelerators import Accelerator
 from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
-from hookloop.loggers import CSVLogger, Logger, check_logger
+from hookloop.loggers import Logger, check_logger
 from hookloop.options import TrainerOptions
-from hookloop.profilers import Profiler, SimpleProfiler
+from hookloop.precision import Precision
+from hookloop.profilers import Profiler
+from hookloop.strategies import Strategy
 from hookloop.strategies.strategy import CLIP_ALGORITHMS
+
+
+def check_switches(options: TrainerOptions) -> None:
+    """Check the arguments that are switches.
+
+    Raises:
+        MisconfigurationError: one is neither True nor False, nor None where that means "as installed".
+    """
+    for names, allowed in (
+        (("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), (True, False, None)),
+        (("inference_mode", "barebones"), (True, False)),
+    ):
+        for name in names:
+            value = getattr(options, name)
+            if not any(value is one for one in allowed):
+                raise MisconfigurationError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}.")
+
+
+def check_strategy(options: TrainerOptions) -> None:
+    """Check that nothing contradicts a Strategy object, which brings its own precision and accelerator.
+
+    Raises:
+        MisconfigurationError: another precision or accelerator was passed beside it.
+    """
+    strategy = options.strategy
+    if not isinstance(strategy, Strategy):
+        return
+    precision = None if options.precision is None else Precision(options.precision, "cpu").name
+    given: tuple[tuple[str, Any, bool], ...] = (
+        ("precision", options.precision, precision in (None, strategy.precision.name)),
+        ("accelerator", options.accelerator, _is_accelerator(options.accelerator, strategy.accelerator)),
+    )
+    for name, value, fits in given:
+        if not fits:
+            raise MisconfigurationError(
+                f"{name}={value!r} contradicts the strategy object that was passed, which brings its own. "
+                f"Leave {name} out, or build the strategy with it."
+            )
+
+
+def _is_accelerator(given: Any, own: Accelerator) -> bool:
+    if isinstance(given, Accelerator):
+        return type(given) is type(own)
+    return given in ("auto", own.name) or (given == "gpu" and own.name == "cuda")
+
+
+def choose_root(given: Any) -> str:
+    """The absolute folder for files, the working directory by default; `~` is the home folder.
+
+    Raises:
+        MisconfigurationError: no path.
+    """
+    if given is not None and not isinstance(given, str | os.PathLike):
+        raise MisconfigurationError(
+            f"default_root_dir={given!r} must be the path of a folder, or None for the working directory."
+        )
+    return str(Path(given or ".").expanduser().absolute())
 
 
 def check_barebones(options: TrainerOptions) -> None:
@@ -56,6 +119,8 @@ def choose_loggers(options: TrainerOptions, root: str) -> list[Logger]:
     if options.fast_dev_run or options.barebones or given is False:
         return []
     if given is None or given is True:
+        from hookloop.loggers import CSVLogger  # loaded by those who use it
+
         return [CSVLogger(root)]
     return [check_logger(logger) for logger in (given if isinstance(given, list | tuple) else [given])]
 
@@ -69,6 +134,8 @@ def choose_profiler(given: str | Profiler | None) -> Profiler:
     if given is None:
         return Profiler()
     if given == "simple":
+        from hookloop.profilers import SimpleProfiler
+
         return SimpleProfiler()
     if isinstance(given, Profiler):
         return given

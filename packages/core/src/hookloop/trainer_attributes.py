@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from hookloop.accelerators import Accelerator
 from hookloop.callback import Callback
-from hookloop.callback_list import CallbackList
+from hookloop.callback_list import CallbackList, as_callbacks
 from hookloop.errors import MisconfigurationError
 from hookloop.limits import Limits
 from hookloop.loggers import Logger, log_dir_of
@@ -64,7 +64,7 @@ class TrainerAttributes:
 
     @property
     def is_accumulating(self) -> bool:
-        return self._progress.window_filled != 0
+        return self._progress.accumulating
 
     @property
     def should_stop(self) -> bool:
@@ -96,6 +96,7 @@ class TrainerAttributes:
 
     @property
     def evaluating(self) -> bool:
+        """Whether a validation, a test or the sanity check is running."""
         return self._state.stage is not None and self._state.stage.evaluating
 
     @property
@@ -146,10 +147,12 @@ class TrainerAttributes:
 
     @property
     def gradient_clip_val(self) -> int | float | None:
+        """The largest norm or value of gradients, as it was passed."""
         return self._options.gradient_clip_val
 
     @property
     def gradient_clip_algorithm(self) -> str | None:
+        """How gradients are clipped, as it was passed."""
         return self._options.gradient_clip_algorithm
 
     @property
@@ -170,10 +173,12 @@ class TrainerAttributes:
 
     @property
     def should_update_logs(self) -> bool:
-        every, done = self._limits.log_every_n_steps, self._progress.logged_step
-        # Until the optimizer has stepped, the running batch is the next one.
-        running = done if self._progress.batch_counted else done + 1
-        return every > 0 and (running % every == 0 or self._state.should_stop)
+        every, progress = self._limits.log_every_n_steps, self._progress
+        # Until it is counted, the running batch is the next one.
+        step = progress.logged_step if progress.batch_counted else progress.logged_step + 1
+        if every == 0 or step == 0 or progress.accumulating:
+            return False
+        return step % every == 0 or self._state.should_stop
 
     @property
     def num_training_batches(self) -> float:
@@ -273,8 +278,8 @@ class TrainerAttributes:
         return self._callbacks
 
     @callbacks.setter
-    def callbacks(self, callbacks: Sequence[Callback]) -> None:
-        self._callbacks.replace(callbacks)
+    def callbacks(self, callbacks: Callback | Sequence[Callback] | None) -> None:
+        self._callbacks.replace(as_callbacks(callbacks))
 
     @property
     def checkpoint_callbacks(self) -> list[Callback]:

@@ -48,7 +48,7 @@ class TrainerView(Protocol):
 
     @property
     def is_accumulating(self) -> bool:
-        """Whether the last batch only added to the gradients, and the optimizer did not step."""
+        """Whether the running, or last, batch only adds to the gradients, and the optimizer does not step in it."""
         ...
 
     @property

@@ -7,15 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hookloop.callback import Callback, Hooks
+from hookloop.checkpoint.io import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.discovery import provenance
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
 from hookloop.run import Run
 from hookloop.stage import TrainerFn
-
-FORMAT = 1
-"""Raised when a reader of the former format would misunderstand a file."""
 
 
 def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
@@ -26,6 +24,8 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         state_dict                          # the module
         callbacks, callback_classes         # states by state_key, and who made them
         progress, optimizer_states, lr_schedulers, precision, datamodule
+        optimizer_classes, lr_scheduler_classes
+        callback_metrics                    # the latest values, for monitors of the resumed run
         on_save_checkpoint of callbacks and module, who may add to it
 
     Args:
@@ -42,13 +42,20 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         "state_dict": run.strategy.module_state_dict(run.module),
     }
     if weights_only:
-        run.module.on_save_checkpoint(checkpoint)
+        run.hooks.own.on_save_checkpoint(checkpoint)
         return checkpoint
     checkpoint["callbacks"], checkpoint["callback_classes"] = _callback_states(run.hooks.callbacks)
-    if run.state.fn is TrainerFn.FITTING or run.optimization.optimizers:
+    optimizers = run.optimization.optimizers
+    schedulers = [config.scheduler for config in run.optimization.schedulers]
+    if run.state.fn is TrainerFn.FITTING or run.optimization.configured:
         checkpoint["progress"] = run.progress.state_dict()
-    checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in run.optimization.optimizers]
-    checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in run.optimization.schedulers]
+    checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in optimizers]
+    checkpoint["optimizer_classes"] = [type(optimizer).__name__ for optimizer in optimizers]
+    checkpoint["lr_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
+    checkpoint["lr_scheduler_classes"] = [type(scheduler).__name__ for scheduler in schedulers]
+    checkpoint["callback_metrics"] = {
+        name: value.detach().cpu().clone() for name, value in run.training_recorder.callback_metrics.items()
+    }
     checkpoint["precision"] = run.strategy.precision.state_dict()
     if run.datamodule is not None and overrides(run.datamodule, LightningDataModule, "state_dict"):
         checkpoint["datamodule"] = run.datamodule.state_dict()
@@ -73,12 +80,7 @@ def _callback_states(callbacks: Sequence[Callback]) -> tuple[dict[str, Any], dic
         if not state:
             continue
         states[callback.state_key] = state
-        made_by = provenance(callback)
-        classes[callback.state_key] = {
-            "class": type(callback).__qualname__,
-            "distribution": made_by.distribution if made_by else "",
-            "version": made_by.version if made_by else "",
-        }
+        classes[callback.state_key] = _maker(callback)
     return states, classes
 
 
@@ -113,15 +115,16 @@ def _load_callback_states(
     callbacks: Sequence[Callback], states: Mapping[str, Any], classes: Mapping[str, Mapping[str, str]]
 ) -> None:
     left = dict(states)
-    matched = [(callback, left.pop(callback.state_key)) for callback in callbacks if callback.state_key in left]
-    without = [callback for callback in callbacks if not any(callback is known for known, _ in matched)]
+    loading = [callback for callback in callbacks if overrides(callback, Hooks, "load_state_dict")]
+    matched = [(callback, left.pop(callback.state_key)) for callback in loading if callback.state_key in left]
+    without = [callback for callback in loading if not any(callback is known for known, _ in matched)]
     for callback in without:
         # A state_key may hold constructor arguments, and one of them may have changed. If there is no doubt whose state
         # it is, it is not lost for that.
-        name = type(callback).__qualname__
-        keys = [key for key in left if classes.get(key, {}).get("class") == name]
-        of_that_class = [other for other in without if type(other).__qualname__ == name]
-        if len(keys) == 1 and len(of_that_class) == 1 and overrides(callback, Hooks, "load_state_dict"):
+        maker = _maker(callback)
+        keys = [key for key in left if classes.get(key) is not None and _same_maker(classes[key], maker)]
+        rivals = [other for other in without if _same_maker(_maker(other), maker)]
+        if len(keys) == 1 and len(rivals) == 1:
             matched.append((callback, left.pop(keys[0])))
     for callback, state in matched:
         callback.load_state_dict(deepcopy(state))
@@ -132,6 +135,20 @@ def _load_callback_states(
             "Trainer to restore them.",
             stacklevel=2,
         )
+
+
+def _maker(callback: Callback) -> dict[str, str]:
+    """The class of a callback, and the distribution and version that it comes from; "" where that cannot be told."""
+    made_by = provenance(callback)
+    return {
+        "class": type(callback).__qualname__,
+        "distribution": made_by.distribution if made_by else "",
+        "version": made_by.version if made_by else "",
+    }
+
+
+def _same_maker(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return all(one.get(part) == other.get(part) for part in ("class", "distribution"))
 
 
 def _package_hint(made_by: Mapping[str, str]) -> str:
@@ -153,23 +170,38 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
             "weights with model.load_state_dict and start anew."
         )
     run.progress.load_state_dict(checkpoint["progress"])
+    done = run.progress.epoch + run.progress.epoch_ended
+    if run.limits.max_epochs != -1 and done > run.limits.max_epochs:
+        raise CheckpointError(
+            f"The checkpoint was saved after {done} epochs, and "
+            f"max_epochs={run.limits.max_epochs} ends training before. "
+            "Raise max_epochs, or choose an earlier checkpoint."
+        )
+    run.training_recorder.remember(checkpoint.get("callback_metrics", {}))
     optimization = run.optimization
     schedulers = [config.scheduler for config in optimization.schedulers]
-    for name, parts, states in (
-        ("optimizer", optimization.optimizers, checkpoint["optimizer_states"]),
-        ("scheduler", schedulers, checkpoint["lr_schedulers"]),
-    ):
-        if len(parts) != len(states):
-            raise CheckpointError(
-                f"The checkpoint holds {len(states)} {name} state(s), and configure_optimizers() returned {len(parts)} "
-                f"{name}(s). Return what the saved run did."
-            )
-        for part, state in zip(parts, states, strict=True):
-            try:
-                part.load_state_dict(state)
-            except (ValueError, KeyError) as error:
-                raise CheckpointError(
-                    f"The checkpoint's state does not fit the {type(part).__name__} that configure_optimizers() "
-                    f"returned: {error} Return what the saved run did."
-                ) from error
+    _load_states("optimizer", optimization.optimizers, checkpoint, "optimizer_states", "optimizer_classes")
+    _load_states("scheduler", schedulers, checkpoint, "lr_schedulers", "lr_scheduler_classes")
     run.strategy.precision.load_state_dict(checkpoint["precision"])
+
+
+def _load_states(
+    kind: str, parts: Sequence[Any], checkpoint: Mapping[str, Any], states_key: str, names_key: str
+) -> None:
+    states: list[Any] = checkpoint[states_key]
+    names = [type(part).__name__ for part in parts]
+    saved_names = checkpoint.get(names_key, names)
+    if len(parts) != len(states) or names != saved_names:
+        raise CheckpointError(
+            f"The checkpoint holds {len(states)} {kind} state(s), and configure_optimizers() returned {len(parts)} "
+            f"{kind}(s): {', '.join(saved_names) or 'none'} there, {', '.join(names) or 'none'} here. Return what the "
+            "saved run did."
+        )
+    for part, state in zip(parts, states, strict=True):
+        try:
+            part.load_state_dict(state)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"The checkpoint's state does not fit the {type(part).__name__} that configure_optimizers() returned: "
+                f"{error} Return what the saved run did."
+            ) from error

@@ -68,7 +68,8 @@ class Source:
         assert self.get is not None
         loaders = self.get()
         for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
-            if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+            iterable = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
+            if not iterable or isinstance(loader, type):
                 raise MisconfigurationError(
                     f"{_capital(self.name)} gave {loader!r} ({type(loader).__name__}), which cannot be iterated. "
                     "A DataLoader or any other iterable of batches is needed."

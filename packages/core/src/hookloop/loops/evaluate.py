@@ -127,6 +127,7 @@ def sanity_check(run: Run) -> None:
         run.hooks.on_sanity_check_start()
         evaluate(run, RunningStage.SANITY_CHECKING)
         run.hooks.on_sanity_check_end()
+    run.state.stage = RunningStage.TRAINING
     run.recorder.forget()
 
 

@@ -43,10 +43,11 @@ def configure_optimization(run: Run) -> None:
     optimization.clips = module.automatic_optimization and (
         bool(optimization.gradient_clip_val) or overrides(module, LightningModule, "configure_gradient_clipping")
     )
+    optimization.configured = True
     optimization.optimizers[:] = optimizers
     optimization.schedulers[:] = schedulers
     optimization.lightning_optimizers[:] = [
-        LightningOptimizer(optimizer, partial(step_optimizer, run)) for optimizer in optimizers
+        LightningOptimizer(optimizer, partial(_step_on_request, run)) for optimizer in optimizers
     ]
 
 
@@ -86,7 +87,7 @@ def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | 
         closure: computes the gradients; None if they are there.
 
     Returns:
-        What the optimizer's step returned.
+        What the optimizer's step returned, None without a closure.
     """
     hooks, optimization, progress = run.hooks, run.optimization, run.progress
 
@@ -103,7 +104,12 @@ def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | 
     result = run.strategy.optimizer_step(optimizer, closure or _nothing, before_step)
     progress.global_step += 1
     hooks.on_after_optimizer_step(optimizer)
-    return result
+    return result if closure is not None else None
+
+
+def _step_on_request(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | None) -> Any:
+    """The step of a `LightningOptimizer`: it may be asked for inside torch.no_grad, and a closure needs gradients."""
+    return step_optimizer(run, optimizer, None if closure is None else torch.enable_grad()(closure))
 
 
 def _nothing() -> torch.Tensor:

@@ -95,15 +95,17 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         batch = stepper.transfer(batch, 0)
     recorder.batch = batch
     recorder.batch_size = None
-    progress.last_batch = is_last
-    progress.batch_counted = False
-    if hooks.on_train_batch_start(batch, batch_idx) == -1:
-        return Next.END_EPOCH
-
     if progress.window_filled == 0:
         progress.window_size = int(min(run.limits.accumulate_grad_batches, stepper.training_batches - batch_idx))
     progress.window_filled += 1
     steps = is_last or progress.window_filled >= progress.window_size
+    progress.last_batch = is_last
+    progress.accumulating = not steps
+    progress.batch_counted = False
+    if hooks.on_train_batch_start(batch, batch_idx) == -1:
+        progress.batch_counted = True
+        progress.window_filled -= 1
+        return Next.END_EPOCH
     outputs = _optimize(stepper, batch, batch_idx, steps)
 
     if steps:
@@ -169,6 +171,8 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
         else:
             recorder.hook = "training_step"
             output = stepper.training_step(batch, batch_idx)
+            if not isinstance(output, Tensor | Mapping | None):
+                _loss_of(run.module, output)
             outputs = map_batch(Tensor.detach, {"loss": output} if isinstance(output, Tensor) else output or {})
             recorder.hook = None
     elif not steps:

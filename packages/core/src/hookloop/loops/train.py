@@ -39,14 +39,14 @@ def train(run: Run) -> None:
         progress.begin_next_epoch()
     if limits.limit_train_batches == 0 or limits.max_epochs == 0 or limits.max_steps == 0:
         return
-    if reason := limit_reached(run):
+    # A run that was saved in the step which reached its limit still has the end of that epoch to go through.
+    if not _is_inside_an_epoch(run) and (reason := limit_reached(run)):
         warnings.warn(
             f"There is nothing to train: {reason}={getattr(limits, reason)} is reached (epoch {progress.epoch}, step "
             f"{progress.global_step}). Raise it to go on: trainer.{reason} = ....",
             stacklevel=2,
         )
         return
-    run.state.stage = RunningStage.TRAINING
     run.loaders.training()
     if run.loaders.training_batches == 0:
         return
@@ -56,7 +56,7 @@ def train(run: Run) -> None:
     with torch.enable_grad():
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
-        while not limit_reached(run) and not may_stop(run):
+        while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
             _train_epoch(run, stepper)
         run.hooks.on_train_end()
         run.recorder.end()
@@ -71,12 +71,12 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
         hooks.on_train_epoch_start()
     max_steps = run.limits.max_steps
     plan = ValidationPlan.of(run)
-    if progress.batch and progress.validated_at != progress.batch:
-        at_end = progress.batch == stepper.training_batches
-        if plan.due(progress.batch, at_end, stopping=False):
-            _validate(run)  # owed: the checkpoint was taken between the batch and its validation
-    cut, following = False, Next.GO_ON
-    for batch_idx, batch, is_last in iterate(loader, stepper.training_batches, skip=progress.batch):
+    validated = progress.validated_at == progress.batch
+    if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping=False):
+        _validate(run)  # owed: the checkpoint was taken between the batch and its validation
+    cut, following = not progress.last_batch and 0 <= max_steps <= progress.global_step, Next.GO_ON
+    batches = () if cut else iterate(loader, stepper.training_batches, skip=progress.batch)
+    for batch_idx, batch, is_last in batches:
         following = train_batch(stepper, plan, batch, batch_idx, is_last)
         if following is Next.END_EPOCH:
             break
@@ -85,7 +85,7 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
         cut = not is_last and (0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run)))
         if cut:
             break
-    if progress.batch == 0 and following is not Next.END_EPOCH:
+    if progress.batch == 0 and following is not Next.END_EPOCH and not cut:
         raise MisconfigurationError(
             f"The training dataloader gave no batch in epoch {progress.epoch}. An iterator or a generator can be gone "
             "through once: pass an iterable that begins anew each time, such as a DataLoader, or set max_epochs=1."
@@ -102,6 +102,12 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
     recorder.end()
     recorder.begin(training=True)
     progress.begin_next_epoch()
+
+
+def _is_inside_an_epoch(run: Run) -> bool:
+    """Whether a checkpoint from inside an epoch was restored, and that epoch is to be finished."""
+    max_epochs = run.limits.max_epochs
+    return run.progress.epoch_started and (max_epochs == -1 or run.progress.epoch < max_epochs)
 
 
 def _validate(run: Run) -> None:

@@ -1,7 +1,7 @@
 """`Recorder`: what `self.log` talks to, from the first hook of a run to the last."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -190,6 +190,10 @@ class Recorder:
         reset_all(self._results.entries.values())
         self._results = None
         self.batch = self.batch_size = self.dataloader_idx = None
+
+    def remember(self, values: Mapping[str, Tensor]) -> None:
+        """Take over the values that an earlier process logged: monitors of a resumed run find them."""
+        self._callback_values.update(values)
 
     def forget(self) -> None:
         """Forget everything: what a sanity check logged concerns nobody."""
