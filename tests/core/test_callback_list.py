@@ -1,5 +1,6 @@
 """`CallbackList`: a sequence of callbacks that is in the order of their groups after every change, or not changed."""
 
+import operator
 from collections.abc import Callable, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any
@@ -452,3 +453,12 @@ def test_after_a_run_of_a_module_with_callbacks_the_trainer_has_its_own_in_their
     assert [type(callback) for callback in trainer.callbacks] == [First, LambdaCallback, LambdaCallback, Derived, Last]
     trainer.validate(QuietModule(), verbose=False)
     assert list(trainer.callbacks) == [own[0], own[1], own[3], own[2]]
+
+
+def test_adding_to_the_list_gives_a_list_and_leaves_it_as_it_was() -> None:
+    callbacks = CallbackList([Normal("1")])
+    two, three = Normal("2"), Normal("3")
+
+    assert operator.add(callbacks, [two]) == [*callbacks, two]
+    assert operator.add([two, three], callbacks) == [two, three, *callbacks]
+    assert len(callbacks) == 1

@@ -545,3 +545,13 @@ def test_tensors_of_another_device_come_to_the_cpu(tmp_path: Path) -> None:
     path.write_bytes(on_a_gpu)
     assert value_in(path) == 1.0
     assert read_checkpoint(path)["state_dict"]["weight"].device == torch.device("cpu")
+
+
+def test_a_pipe_or_a_device_is_not_replaced_by_a_checkpoint(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    with pytest.raises(CheckpointError, match=r"(?s)pipe could not be written.*device or a pipe"):
+        write_checkpoint({"state_dict": {}}, pipe)
+
+    assert pipe.is_fifo()

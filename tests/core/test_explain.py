@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import itertools
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,8 @@ def test_many_hooks_go_on_in_the_next_line(capsys: pytest.CaptureFixture[str]) -
     text = explained(Trainer(callbacks=RecordingCallback("C", Trace()), registered_callbacks=False), capsys)
     lines = text.strip().splitlines()
     assert max(map(len, lines)) <= 100
+    # A line ends where the next hook would not fit in.
+    assert all(len(f"{line} {after.split()[0]}") > 100 for line, after in itertools.pairwise(lines[2:]))
     assert len(lines) > 3
     assert all(line.startswith("     ") and line[5] != " " for line in lines[2:])
     # All 39 methods of the reference and the three of DESIGN.md, each whole.

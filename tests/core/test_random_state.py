@@ -70,9 +70,11 @@ def test_the_seed_is_printed_unless_it_shall_not_be(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("workers", "value"), [(False, "0"), (True, "1")])
-def test_processes_that_are_launched_later_find_the_seed_in_their_environment(workers: bool, value: str) -> None:
-    seed_everything(11, workers=workers, verbose=False)
+@pytest.mark.parametrize(("workers", "value"), [({}, "0"), ({"workers": False}, "0"), ({"workers": True}, "1")])
+def test_processes_that_are_launched_later_find_the_seed_in_their_environment(
+    workers: dict[str, bool], value: str
+) -> None:
+    seed_everything(11, verbose=False, **workers)
     assert [os.environ[name] for name in SEED_VARIABLES] == ["11", value]
     assert seed_everything(verbose=False) == 11
 

@@ -261,7 +261,11 @@ def stages_of(trainer: TrainerView) -> str:
         "sanity_check": trainer.sanity_checking,
     }
     stage = str(trainer.state.stage)
-    return "/".join([stage, *(name for name, is_on in flags.items() if is_on is not (name == stage))])
+    wrong = [name for name, is_on in flags.items() if is_on is not (name == stage)]
+    assert isinstance(trainer, Trainer)
+    if trainer.evaluating is not (stage in ("validate", "test", "sanity_check")):
+        wrong.append("evaluating")
+    return "/".join([stage, *wrong])
 
 
 def row_of(trainer: TrainerView) -> list[str]:
@@ -397,6 +401,7 @@ def test_the_other_entry_points_have_one_stage_from_setup_to_teardown(entry: str
     assert trainer.state.finished
     assert trainer.state.stopped
     assert not trainer.interrupted
+    assert not trainer.evaluating
 
 
 def test_the_numbers_of_batches_are_those_of_the_entry_point_that_runs(tmp_path: Path) -> None:

@@ -219,7 +219,10 @@ class Hooks:
         """Gradients are complete and unscaled, and not clipped yet."""
 
     def on_after_optimizer_step(self, trainer: TrainerView, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Weights are updated and `trainer.global_step` counts this step; gradients are still there."""
+        """Weights are updated and `trainer.global_step` counts this step; gradients are still there.
+
+        The batch is not counted yet, so this is no place to save a checkpoint: use on_train_batch_end.
+        """
 
     # checkpoints
 

@@ -91,6 +91,12 @@ class CallbackList(MutableSequence[Callback]):
         """Remove all of them in one change."""
         self.replace([])
 
+    def __add__(self, others: Iterable[Callback]) -> list[Callback]:
+        return [*self._items, *others]
+
+    def __radd__(self, others: Iterable[Callback]) -> list[Callback]:
+        return [*others, *self._items]
+
     def __len__(self) -> int:
         return len(self._items)
 

@@ -12,7 +12,7 @@ from hookloop.run import Run
 from hookloop.stage import RunningStage
 
 
-def run_fit(run: Run, anew: bool, ckpt_path: str | Path | None, weights_only: bool) -> None:
+def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
     """Fit; progress begins anew, or goes on after the last epoch that was finished.
 
     prepare_data, setup of everybody, configure_model
@@ -24,8 +24,8 @@ def run_fit(run: Run, anew: bool, ckpt_path: str | Path | None, weights_only: bo
     train
     on_fit_end
     """
-    # Read first: a path that is wrong should not cost a download, nor what was trained before.
-    checkpoint = None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only)
+    # Taken out of the list, so that nobody up the stack keeps its tensors for as long as training goes on.
+    checkpoint = checkpoints.pop() if checkpoints else None
     if anew:
         run.progress.restart()
     elif run.progress.epoch_started and not run.progress.epoch_ended:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
-from hookloop.checkpoint import check_is_there, dump, write_checkpoint
+from hookloop.checkpoint import check_is_there, dump, read_checkpoint, write_checkpoint
 from hookloop.datamodule import LightningDataModule
 from hookloop.discovery import Provenance
 from hookloop.discovery import registered_callbacks as discover_callbacks
@@ -237,9 +237,11 @@ class Trainer(TrainerAttributes):
         given = {"train": train_dataloaders, "val": val_dataloaders}
         anew = model is not self._fitted or path is not None
         self._state.should_stop = False
+        # Read before anything begins: a file that cannot be read costs nothing of what was fitted before.
+        checkpoints = [] if path is None else [read_checkpoint(path, weights_only is not False)]
         run = self._put_together(TrainerFn.FITTING, model, given, datamodule)
         self._fitted, self._optimization, self._fit_recorder = model, run.optimization, run.recorder
-        self._guard(run, path, lambda: run_fit(run, anew, path, weights_only is not False))
+        self._guard(run, path, lambda: run_fit(run, anew, checkpoints))
 
     def validate(
         self,

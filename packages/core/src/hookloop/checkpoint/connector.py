@@ -128,6 +128,8 @@ def _load_callback_states(
             matched.append((callback, left.pop(keys[0])))
     for callback, state in matched:
         callback.load_state_dict(deepcopy(state))
+    for callback in callbacks:
+        left.pop(callback.state_key, None)  # saved by one that never loads: its state is no stranger's
     if left:
         parts = [f"{key}{_package_hint(classes.get(key, {}))}" for key in left]
         warnings.warn(

@@ -34,6 +34,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     try:
         if not target.name or target.is_dir():
             raise IsADirectoryError("a file name is needed, and this is a folder")
+        if target.exists() and not target.is_file():
+            raise FileExistsError("this is a device or a pipe, and the rename would replace it")
         target.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("xb") as file:
             torch.save(checkpoint, file)
