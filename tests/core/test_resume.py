@@ -647,7 +647,8 @@ def test_best_and_last_are_refused_where_nobody_knows(
     callbacks: list[Callback], named: str, entry: str, tmp_path: Path
 ) -> None:
     for which in ("best", "last"):
-        message = rf'ckpt_path="{which}": no callback knows.*callbacks: {named}\).*hookloop-callbacks-checkpoint'
+        advice = "dirpath=" if callbacks else "pip install hookloop-callbacks-checkpoint"
+        message = rf'ckpt_path="{which}": no callback knows.*callbacks: {named}\).*{advice}'
         with pytest.raises(MisconfigurationError, match=message):
             getattr(trainer_in(tmp_path, *callbacks), entry)(Regression(), loader(), ckpt_path=which)
 

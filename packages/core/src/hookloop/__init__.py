@@ -1,5 +1,8 @@
 """hookloop trains PyTorch models: a minimal core, and callbacks that are installed one by one."""
 
+import importlib
+from types import ModuleType
+
 from hookloop.callback import Callback, LambdaCallback, Order
 from hookloop.datamodule import LightningDataModule
 from hookloop.module import LightningModule
@@ -17,3 +20,10 @@ __all__ = [
     "TrainerOptions",
     "seed_everything",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # `import hookloop as hl; hl.callbacks.X` without importing hookloop.callbacks for everybody.
+    if name == "callbacks":
+        return importlib.import_module("hookloop.callbacks")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -311,6 +311,25 @@ class Callback(Hooks):
             self.log(name, value, **arguments)
 
 
+def order_of(callback: Callback) -> Order:
+    """When a callback's hooks run.
+
+    What stands in for a callback without inheriting from it, such as a mock, has no order of its own: NORMAL.
+
+    Raises:
+        MisconfigurationError: its `order` is no `Order`.
+    """
+    order: object = callback.order
+    if isinstance(order, Order):
+        return order
+    if not issubclass(type(callback), Callback):
+        return Order.NORMAL
+    raise MisconfigurationError(
+        f"{type(callback).__name__}.order is {order!r}, and it must be one of "
+        f"{', '.join(f'Order.{known.name}' for known in Order)}."
+    )
+
+
 HOOKS: tuple[str, ...] = tuple(name for name, member in vars(Hooks).items() if callable(member))
 """The names of all hooks and state methods, in the order of their documentation."""
 

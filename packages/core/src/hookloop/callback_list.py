@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, overload
 
-from hookloop.callback import Callback, Hooks
+from hookloop.callback import Callback, Hooks, order_of
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
 
@@ -35,7 +35,7 @@ class CallbackList(MutableSequence[Callback]):
                     f"The same {type(callback).__name__} object is in the callbacks twice, so each of its hooks would "
                     "run twice. Pass it once, or two objects."
                 )
-        items.sort(key=lambda callback: callback.order)
+        items.sort(key=order_of)
         _check_state_keys(items)
         before, self._items = self._items, items
         if self._changed is not None:
@@ -139,13 +139,23 @@ def _check_state_keys(callbacks: Iterable[Callback]) -> None:
     for callback in callbacks:
         if not overrides(callback, Hooks, "state_dict"):
             continue
-        first = owners.setdefault(callback.state_key, callback)
+        first = owners.setdefault(_state_key(callback), callback)
         if first is not callback:
             raise MisconfigurationError(
                 f"Two callbacks would share one state in a checkpoint: {_with_home(first)} and {_with_home(callback)} "
                 f'both have the state_key "{callback.state_key}". Remove one, or define the property state_key so that '
                 "it differs between them."
             )
+
+
+def _state_key(callback: Callback) -> str:
+    try:
+        return callback.state_key
+    except Exception as error:
+        raise MisconfigurationError(
+            f"{_with_home(callback)} has a state_key that raised {type(error).__name__}: {error}. It is read when the "
+            "callback is given to a Trainer, so it may depend on what __init__ sets, and not on what setup does."
+        ) from error
 
 
 def _with_home(callback: Callback) -> str:

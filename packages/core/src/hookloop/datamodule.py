@@ -15,6 +15,10 @@ class LightningDataModule:
 
     trainer: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle belongs to no trainer, and must not drag one along.
+        return {name: value for name, value in self.__dict__.items() if name != "trainer"}
+
     def prepare_data(self) -> None:
         """Download and preprocess; called by one process alone. Do not set state here."""
 

@@ -15,14 +15,16 @@ from hookloop.stage import RunningStage
 def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
     """Fit; progress begins anew, or goes on after the last epoch that was finished.
 
-    prepare_data, setup of everybody, configure_model
-    restore: module, datamodule, callbacks
-    the module to its device; configure_optimizers
-    on_fit_start
-    restore: progress, optimizers, schedulers, precision
-    sanity check, unless restored
-    train
-    on_fit_end
+    In this order:
+
+        prepare_data, setup of everybody, configure_model
+        restore: module, datamodule, callbacks
+        the module to its device; configure_optimizers
+        on_fit_start
+        restore: progress, optimizers, schedulers, precision
+        sanity check, unless restored
+        train
+        on_fit_end
     """
     # Taken out of the list, so that nobody up the stack keeps its tensors for as long as training goes on.
     checkpoint = checkpoints.pop() if checkpoints else None

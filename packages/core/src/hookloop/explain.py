@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
 
-from hookloop.callback import HOOKS, Callback, Hooks
+from hookloop.callback import HOOKS, Callback, Hooks, order_of
 from hookloop.discovery import Provenance, provenance
 from hookloop.hook_checks import overrides
 
@@ -25,7 +25,7 @@ def explain_callbacks(callbacks: Iterable[Callback], suppliers: Mapping[int, Pro
     lines = [f"{len(listed)} callback{'s' if len(listed) > 1 else ''}, in the order in which they run:"]
     for number, callback in enumerate(listed, start=1):
         supplier = suppliers.get(id(callback)) or provenance(callback) or "passed by you"
-        lines.append(f"{number:3}. {type(callback).__name__.ljust(width)}  {callback.order.name:<7}  {supplier}")
+        lines.append(f"{number:3}. {type(callback).__name__.ljust(width)}  {order_of(callback).name:<7}  {supplier}")
         hooks = [name for name in HOOKS if overrides(callback, Hooks, name)]
         text = ", ".join(hooks) or "overrides no hook"
         lines += wrap(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from hookloop.callback import HOOKS, Callback, Hooks
+from hookloop.datamodule import LightningDataModule
 from hookloop.errors import HookError
 from hookloop.module import LightningModule
 
@@ -16,6 +17,33 @@ MODULE_HOOKS: tuple[str, ...] = tuple(
     if callable(member) and (name in HOOKS or name.startswith("on_"))
 )
 """The hooks of a module, in the order of their documentation."""
+
+MODULE_METHODS = (
+    "backward",
+    "configure_callbacks",
+    "configure_gradient_clipping",
+    "configure_model",
+    "configure_optimizers",
+    "lr_scheduler_step",
+    "on_after_batch_transfer",
+    "on_before_batch_transfer",
+    "on_load_checkpoint",  # a hook of callbacks too, but the module's weights are loaded between the two
+    "on_predict_model_eval",
+    "on_predict_model_train",
+    "on_test_model_eval",
+    "on_test_model_train",
+    "on_validation_model_eval",
+    "on_validation_model_train",
+    "on_validation_model_zero_grad",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "prepare_data",
+    "transfer_batch_to_device",
+)
+"""Methods that only the module has and the loops call."""
+
+
+_STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 
 _OFTEN_MISTAKEN = {
     "on_batch_start": "on_train_batch_start",
@@ -52,6 +80,9 @@ _OFTEN_MISTAKEN = {
 _SIMILAR = 0.8
 """How alike a name must be to a hook's to count as a misspelt one (difflib's ratio)."""
 
+_ALMOST_EQUAL = 0.9
+"""The same for names that do not begin with `on_`: a method of the user's may well be called something like them."""
+
 
 def overrides(owner: object, base: type, name: str) -> bool:
     """Whether a method is overridden, on the class or on the instance.
@@ -67,7 +98,7 @@ def check_callback(callback: Callback) -> None:
     Raises:
         HookError: a method looks like a hook and is none, or a hook cannot be called with its arguments.
     """
-    _check_names(callback, Callback, HOOKS)
+    _check_names(callback, Callback, HOOKS, others=_names_without_on(Hooks))
     for name in HOOKS:
         if overrides(callback, Hooks, name):
             _check_signature(callback, name, getattr(Hooks, name))
@@ -85,10 +116,43 @@ def check_module(module: LightningModule) -> None:
                 f"{type(module).__name__}.{name} would never be called: {name} is a hook of callbacks alone. Move it "
                 "to a Callback, which configure_callbacks() of the module may return."
             )
-    _check_names(module, LightningModule, MODULE_HOOKS)
+    _check_names(module, LightningModule, MODULE_HOOKS, others=_names_without_on(LightningModule))
     for name in MODULE_HOOKS:
         if overrides(module, LightningModule, name):
             _check_signature(module, name, getattr(LightningModule, name))
+    for name in MODULE_METHODS:
+        if name not in MODULE_HOOKS and overrides(module, LightningModule, name):
+            _check_signature(module, name, getattr(LightningModule, name), whole=True)
+    for name in _STEPS:
+        step = getattr(module, name)
+        if overrides(module, LightningModule, name) and not any(_fits(step, count) for count in (1, 2, 3)):
+            raise HookError(
+                f"{type(module).__name__}.{name} takes ({_names(step)}), and it is called with "
+                "(batch, batch_idx). Define "
+                f"it as {name}(self, batch, batch_idx)."
+            )
+
+
+def check_datamodule(datamodule: LightningDataModule) -> None:
+    """Check every method that a datamodule overrides.
+
+    Raises:
+        HookError: a method looks like one of a datamodule and is none, or it cannot be called with its arguments.
+    """
+    names = tuple(name for name, member in vars(LightningDataModule).items() if callable(member))
+    _check_names(datamodule, LightningDataModule, names, others=_names_without_on(LightningDataModule))
+    for name in names:
+        if overrides(datamodule, LightningDataModule, name):
+            _check_signature(datamodule, name, getattr(LightningDataModule, name), whole=True)
+
+
+def _names_without_on(base: type) -> tuple[str, ...]:
+    """The public methods of a base class that users define, but for the hooks that begin with `on_`."""
+    return tuple(
+        name
+        for name, member in vars(base).items()
+        if callable(member) and not name.startswith(("_", "on_")) and name not in ("log", "log_dict", "print")
+    )
 
 
 def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
@@ -120,8 +184,8 @@ def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> 
     )
 
 
-def check_dataloader_idx(owners: Iterable[object], names: Iterable[str]) -> None:
-    """Check that these hooks can be called with the index of a loader, as they are when there are several.
+def check_dataloader_idx(owners: Iterable[object], names: Iterable[str], several: bool) -> None:
+    """Check that these hooks take the index of a loader if there are several, and do without it if there is one.
 
     Raises:
         HookError: one cannot.
@@ -130,10 +194,15 @@ def check_dataloader_idx(owners: Iterable[object], names: Iterable[str]) -> None
         base: type = LightningModule if isinstance(owner, LightningModule) else Hooks
         for name in names:
             documented = _signature(getattr(base, name)).parameters
-            if overrides(owner, base, name) and not _fits(getattr(owner, name), len(documented) - 1):
+            called_with = len(documented) - 1 if several else len(documented) - 2
+            if overrides(owner, base, name) and not _fits(getattr(owner, name), called_with):
+                why = (
+                    "there are several loaders, so it is called with dataloader_idx too"
+                    if several
+                    else "there is one loader, so it is called without dataloader_idx"
+                )
                 raise HookError(
-                    f"{type(owner).__name__}.{name} takes ({_names(getattr(owner, name))}), and there are several "
-                    "loaders, so it is called with dataloader_idx too. Define it as "
+                    f"{type(owner).__name__}.{name} takes ({_names(getattr(owner, name))}), and {why}. Define it as "
                     f"{_written(name, list(documented.values())[1:])}."
                 )
 
@@ -142,17 +211,18 @@ def _names(method: Callable[..., Any]) -> str:
     return ", ".join(inspect.signature(method).parameters)
 
 
-def _check_names(owner: object, base: type, hooks: Iterable[str]) -> None:
+def _check_names(owner: object, base: type, hooks: Iterable[str], others: Iterable[str]) -> None:
     inherited = set(dir(base))
-    hooks = tuple(hooks)
+    hooks, others = tuple(hooks), tuple(others)
     for name in sorted({*dir(type(owner)), *getattr(owner, "__dict__", {})} - inherited):
-        if not name.startswith("on_") and name not in _OFTEN_MISTAKEN:
+        if name.startswith("_") or not _is_method(owner, name):
             continue
-        if not _is_method(owner, name):
-            continue
-        usual = _spelt_as_here(name)
-        meant = _OFTEN_MISTAKEN.get(usual, usual if usual in hooks else None)
-        close = [meant] if meant else get_close_matches(usual, hooks, n=1, cutoff=_SIMILAR)
+        if name.startswith("on_") or name in _OFTEN_MISTAKEN:
+            usual = _spelt_as_here(name)
+            meant = _OFTEN_MISTAKEN.get(usual, usual if usual in hooks else None)
+            close = [meant] if meant else get_close_matches(usual, hooks, n=1, cutoff=_SIMILAR)
+        else:
+            close = get_close_matches(name, others, n=1, cutoff=_ALMOST_EQUAL)
         if close:
             raise HookError(
                 f"{type(owner).__name__}.{name} is no hook, so it would never be called. Rename it to {close[0]}, or, "
@@ -172,14 +242,25 @@ def _is_method(owner: object, name: str) -> bool:
     return callable(member) or isinstance(member, staticmethod | classmethod)
 
 
-def _check_signature(owner: object, name: str, documented: Callable[..., Any]) -> None:
-    parameters = [entry for entry in _signature(documented).parameters.values() if entry.name != "self"]
-    required = [entry for entry in parameters if entry.default is inspect.Parameter.empty]
+def _check_signature(owner: object, name: str, documented: Callable[..., Any], whole: bool = False) -> None:
+    """Check one method; `whole` if it is always called with all the documented arguments."""
+    parameters = [
+        entry
+        for entry in _signature(documented).parameters.values()
+        if entry.name != "self" and entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)
+    ]
+    required = [entry for entry in parameters if whole or entry.default is inspect.Parameter.empty]
     method = getattr(owner, name)
     if not callable(method):
         raise HookError(
             f"{type(owner).__name__}.{name} is a {type(method).__name__}, and hooks are methods. Define "
             f"{_written(name, parameters)}, or use another name."
+        )
+    if inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method):
+        raise HookError(
+            f"{type(owner).__name__}.{name} is a coroutine or a generator, which would be made "
+            "and never run. Define it "
+            "as an ordinary method."
         )
     if not _fits(method, len(required)) and not _fits(method, len(parameters)):
         raise HookError(

@@ -5,12 +5,13 @@ from functools import partial
 from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hookloop.callback import HOOKS, Callback, Hooks, Order
+from hookloop.callback import HOOKS, Callback, Hooks, Order, order_of
 from hookloop.datamodule import LightningDataModule
-from hookloop.hook_checks import check_callback, check_module, overrides
+from hookloop.hook_checks import MODULE_METHODS, check_callback, check_datamodule, check_module, overrides
 from hookloop.metrics import Recorder
 from hookloop.module import LightningModule
 from hookloop.profilers import Profiler, timed
+from hookloop.profilers.timing import listens
 from hookloop.view import TrainerView
 
 Call: TypeAlias = Callable[..., Any]
@@ -24,30 +25,6 @@ UNWINDING = ("setup", "teardown", "on_exception")
 BEFORE_LAST = ("on_train_batch_end", "on_validation_end", "on_train_epoch_end")
 """Hooks after which the loops owe something (a plateau scheduler's step, a row for the loggers) that callbacks of Order
 LAST must find done. These run in `CompiledHooks.last`, the others' in the hook itself."""
-
-MODULE_METHODS = (
-    "backward",
-    "configure_callbacks",
-    "configure_gradient_clipping",
-    "configure_model",
-    "configure_optimizers",
-    "lr_scheduler_step",
-    "on_after_batch_transfer",
-    "on_before_batch_transfer",
-    "on_load_checkpoint",  # a hook of callbacks too, but the module's weights are loaded between the two
-    "on_predict_model_eval",
-    "on_predict_model_train",
-    "on_test_model_eval",
-    "on_test_model_train",
-    "on_validation_model_eval",
-    "on_validation_model_train",
-    "on_validation_model_zero_grad",
-    "optimizer_step",
-    "optimizer_zero_grad",
-    "prepare_data",
-    "transfer_batch_to_device",
-)
-"""Methods that only the module has and the loops call."""
 
 
 def nobody(*args: Any) -> None:
@@ -90,9 +67,12 @@ class CompiledHooks(HookCalls):
         profiler: Profiler | None = None,
     ) -> None:
         check_module(module)
+        if datamodule is not None:
+            check_datamodule(datamodule)
         self.last = HookCalls()
         self.own = HookCalls()
         self.callbacks: tuple[Callback, ...] = ()
+        self._orders: list[Order] = []
         self._trainer = trainer
         self._module = module
         self._datamodule = datamodule
@@ -121,10 +101,12 @@ class CompiledHooks(HookCalls):
                     self._set_up_one(callback, self._stage)
         for callback in self.callbacks:
             if not any(callback is kept for kept in callbacks):
-                callback._recorder = None
+                _attach(callback, None)
         self.callbacks = tuple(callbacks)
+        # Read once: nothing that a callback computes may come between an exception and its unwinding.
+        self._orders = [order_of(callback) for callback in self.callbacks]
         for callback in callbacks:
-            callback._recorder = self._recorder
+            _attach(callback, self._recorder)
         for name in HOOKS:
             if name in STATE_METHODS or name in UNWINDING:
                 continue
@@ -203,38 +185,46 @@ class CompiledHooks(HookCalls):
     def detach(self) -> None:
         """Let go of the callbacks and the module: they are not attached to a run any more."""
         for callback in self.callbacks:
-            callback._recorder = None
+            _attach(callback, None)
         self._module._recorder = None
 
     def _owners(self) -> list[object]:
         """Everybody who has a setup, in its order."""
         owners: list[object] = [] if self._datamodule is None else [self._datamodule]
-        owners += [callback for callback in self.callbacks if callback.order <= Order.NORMAL]
+        ordered = list(zip(self.callbacks, self._orders, strict=True))
+        owners += [callback for callback, order in ordered if order <= Order.NORMAL]
         owners.append(self._module)
-        owners += [callback for callback in self.callbacks if callback.order > Order.NORMAL]
+        owners += [callback for callback, order in ordered if order > Order.NORMAL]
         return owners
 
     def _guardable(self, owner: object, name: str) -> Call:
         method: Call = getattr(owner, name)
         if isinstance(owner, LightningModule | LightningDataModule):
+            base: type = LightningModule if isinstance(owner, LightningModule) else LightningDataModule
             bound = method
         else:
-            bound = partial(method, self._trainer, self._module)
-        return self._dispatch(name, [timed(bound, _label(owner, name), self._profiler)])
+            base, bound = Hooks, partial(method, self._trainer, self._module)
+        if not overrides(owner, base, name):
+            return nobody
+        return self._dispatch(name, [self._timed(bound, owner, name)])
 
     # compiling
 
     def _calls(self, name: str, *orders: Order) -> list[Call]:
         return [
-            timed(partial(getattr(callback, name), self._trainer, self._module), _label(callback, name), self._profiler)
-            for callback in self.callbacks
-            if callback.order in orders and overrides(callback, Hooks, name)
+            self._timed(partial(getattr(callback, name), self._trainer, self._module), callback, name)
+            for callback, order in zip(self.callbacks, self._orders, strict=True)
+            if order in orders and overrides(callback, Hooks, name)
         ]
 
     def _module_call(self, name: str) -> Call | None:
         if not hasattr(LightningModule, name) or not overrides(self._module, LightningModule, name):
             return None
-        return timed(getattr(self._module, name), _label(self._module, name), self._profiler)
+        return self._timed(getattr(self._module, name), self._module, name)
+
+    def _timed(self, call: Call, owner: object, name: str) -> Call:
+        # The label asks for the callback's state_key, which is code of the user's: only where somebody reads it.
+        return timed(call, _label(owner, name), self._profiler) if listens(self._profiler) else call
 
     def _own_method(self, name: str) -> Call:
         own = self._module_call(name)
@@ -285,6 +275,11 @@ def add_note(exception: BaseException, owner: object, name: str, later: BaseExce
         # Not str(): an exception that cannot be printed must not cost the others their teardown.
         text = "".join(format_exception_only(later)).strip()
         exception.add_note(f"{type(owner).__name__}.{name} raised after that: {text}")
+
+
+def _attach(callback: Callback, recorder: Recorder | None) -> None:
+    # Around the class's own __setattr__: a frozen dataclass is a callback too.
+    object.__setattr__(callback, "_recorder", recorder)
 
 
 def _label(owner: object, name: str) -> str:

@@ -156,7 +156,13 @@ class Precision:
         if closure() is None:
             before_step()
             return None  # no gradient, so there is nothing that the scaler could check or step
-        self._scaler.unscale_(optimizer)
+        try:
+            self._scaler.unscale_(optimizer)
+        except AssertionError as error:
+            raise MisconfigurationError(
+                'precision="16-mixed" divides gradients by the scale that the loss was multiplied by, and no loss was '
+                "scaled before this step. Call backward on self.trainer.strategy.precision.scale(loss)."
+            ) from error
         before_step()
         result = self._scaler.step(optimizer)
         self._scaler.update()

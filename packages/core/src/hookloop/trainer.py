@@ -1,6 +1,7 @@
 """`Trainer`: validates its arguments, puts a Run together, and hands it to the functions of the entry points."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -70,7 +71,8 @@ class Trainer(TrainerAttributes):
         enable_progress_bar: the same for a progress bar.
         enable_model_summary: the same for a summary of the model.
         accumulate_grad_batches: batches whose gradients make one optimizer step. The epoch's last window is scaled by
-            its real size.
+            its real size; of a loader without a length, its gradients are rescaled when the end is known. A window that
+            is open when training stops, or when on_train_batch_start returns -1, is dropped.
         gradient_clip_val: the largest total norm, or absolute value, of the gradients; None clips nothing.
         gradient_clip_algorithm: "norm" (None) or "value".
         log_every_n_steps: optimizer steps between rows of the loggers; 0 logs no step.
@@ -235,6 +237,13 @@ class Trainer(TrainerAttributes):
             train_dataloaders, datamodule = None, train_dataloaders
         path = self._resolve(ckpt_path)
         given = {"train": train_dataloaders, "val": val_dataloaders}
+        if val_dataloaders is not None and not overrides(model, LightningModule, "validation_step"):
+            warnings.warn(
+                f"val_dataloaders were passed, and {type(model).__name__} does not define "
+                "validation_step(), so this fit "
+                "does not validate. Define it, or leave them out.",
+                stacklevel=2,
+            )
         anew = model is not self._fitted or path is not None
         self._state.should_stop = False
         # Read before anything begins: a file that cannot be read costs nothing of what was fitted before.
@@ -388,11 +397,12 @@ class Trainer(TrainerAttributes):
             stage: Source.of(stage, given.get(stage), datamodule, module)
             for stage in ("train", "val", "test", "predict")
         }
-        sources[fn.dataloader_prefix].require(fn.dataloader_prefix)
         options = self._options
         recorder_class = NullRecorder if options.barebones else Recorder
         recorder = recorder_class(self._loggers, self._strategy.collectives)
         hooks = CompiledHooks(self, module, datamodule, recorder, self._profiler)
+        # After the checks of names: a misspelt train_dataloadr is told its name, and not that there is no loader.
+        sources[fn.dataloader_prefix].require(fn.dataloader_prefix)
         self._restore_own_callbacks()
         hooks.compile(self._callbacks)
         self._state.fn, self._state.stage = fn, fn.first_stage
@@ -510,7 +520,7 @@ class Trainer(TrainerAttributes):
             asked = ", ".join(type(callback).__name__ for callback in self.checkpoint_callbacks) or "there is none"
             raise MisconfigurationError(
                 f'ckpt_path="{ckpt_path}": no callback knows of such a checkpoint (checkpoint callbacks: {asked}). '
-                "Pass a path, or train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)."
+                f"Pass a path, or {_advice(self.checkpoint_callbacks)}."
             )
         check_is_there(path)  # now, and not when the last fit's progress is given up for it
         return path
@@ -520,6 +530,12 @@ class Trainer(TrainerAttributes):
             if path := callback.resolve_checkpoint(which):
                 return os.fspath(path)
         return None
+
+
+def _advice(checkpoint_callbacks: Sequence[Callback]) -> str:
+    if checkpoint_callbacks:
+        return "give the callback a folder that stays the same from run to run (dirpath=...)"
+    return "train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)"
 
 
 def _is_among(callback: Callback, callbacks: Sequence[Callback]) -> bool:

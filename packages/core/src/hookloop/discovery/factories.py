@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hookloop.callback import Callback
+from hookloop.callback import Callback, order_of
 from hookloop.discovery.entries import Registration
 from hookloop.discovery.loading import load
 from hookloop.discovery.selection import disabling
 from hookloop.errors import CallbackFactoryError
+from hookloop.hook_checks import check_callback
 from hookloop.options import TrainerOptions
 
 
@@ -73,12 +74,14 @@ def _validated(returned: object) -> Sequence[Callback]:
     if returned is None:
         return ()
     if isinstance(returned, Callback):
-        return (returned,)
+        returned = (returned,)
     if not isinstance(returned, Sequence) or isinstance(returned, str):
         raise TypeError(f"it returned {_described(returned)}; a factory returns a Callback, a list of them, or nothing")
     for position, item in enumerate(returned):
         if not isinstance(item, Callback):
             raise TypeError(f"item {position} of what it returned is {_described(item)}, which is no Callback")
+        check_callback(item)
+        order_of(item)
     return returned
 
 

@@ -65,6 +65,11 @@ class Loaders:
         """
         if stage not in self.given:
             given = self.sources[stage].load(stage)
+            if isinstance(given, Mapping):
+                raise MisconfigurationError(
+                    f"The {stage} dataloaders are a {type(given).__name__}. Pass several loaders as a list: "
+                    "list(loaders.values())."
+                )
             loaders = list(given) if isinstance(given, list | tuple) else [given]
             self.batches[stage] = [self.limits.batches(stage, length(loader)) for loader in loaders]
             self.given[stage] = given

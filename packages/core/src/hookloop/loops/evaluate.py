@@ -111,9 +111,9 @@ def evaluation_step(run: Run, name: str, loaders: int) -> Callable[..., Any]:
     """
     arguments = ("batch", "batch_idx", "dataloader_idx") if loaders > 1 else ("batch", "batch_idx")
     step = fit_step(run.module, name, arguments)
-    if loaders > 1:
-        kind = name.removesuffix("_step")
-        check_dataloader_idx((*run.hooks.callbacks, run.module), (f"on_{kind}_batch_start", f"on_{kind}_batch_end"))
+    kind = name.removesuffix("_step")
+    hooks = (f"on_{kind}_batch_start", f"on_{kind}_batch_end")
+    check_dataloader_idx((*run.hooks.callbacks, run.module), hooks, several=loaders > 1)
     return run.strategy.step_function(step)
 
 

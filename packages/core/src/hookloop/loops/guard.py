@@ -42,25 +42,27 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
     run.state.status = TrainerStatus.RUNNING
     try:
         try:
-            result = body()
-        finally:
-            interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
-    except BaseException as raised:  # noqa: BLE001 - KeyboardInterrupt and SystemExit unwind too; raised again below
-        failure = raised
-        run.state.status = TrainerStatus.INTERRUPTED
-        run.hooks.report_exception(raised)
-    failure = run.hooks.tear_down(run.state.fn.value, failure)
-    for logger in loggers:
-        failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")
-    for owner, method, arguments in closing:
-        failure = _attempt(run, failure, owner, method, *arguments)
-    if interrupts.pressed and failure is None:
-        failure = KeyboardInterrupt()
-        run.hooks.report_exception(failure)
-    run.hooks.detach()
-    run.state.stage = None
-    run.state.status = TrainerStatus.FINISHED if failure is None else TrainerStatus.INTERRUPTED
-    interrupts.restore()
+            try:
+                result = body()
+            finally:
+                interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
+        except BaseException as raised:  # noqa: BLE001 - KeyboardInterrupt and SystemExit unwind too; raised again below
+            failure = raised
+            run.state.status = TrainerStatus.INTERRUPTED
+            run.hooks.report_exception(raised)
+        failure = run.hooks.tear_down(run.state.fn.value, failure)
+        for logger in loggers:
+            failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")
+        for owner, method, arguments in closing:
+            failure = _attempt(run, failure, owner, method, *arguments)
+        if interrupts.pressed and failure is None:
+            failure = KeyboardInterrupt()
+            run.hooks.report_exception(failure)
+        run.hooks.detach()
+        run.state.stage = None
+        run.state.status = TrainerStatus.FINISHED if failure is None else TrainerStatus.INTERRUPTED
+    finally:
+        interrupts.restore()
     if failure is None:
         return result
     try:

@@ -33,6 +33,14 @@ def configure_optimization(run: Run) -> None:
         )
     if not module.automatic_optimization:
         _check_manual(run, name)
+    for optimizer in optimizers:
+        if isinstance(optimizer, torch.optim.LBFGS) and run.limits.accumulate_grad_batches > 1:
+            raise MisconfigurationError(
+                f"accumulate_grad_batches={run.limits.accumulate_grad_batches} does not work "
+                "with LBFGS, which evaluates "
+                "the loss several times a step and would add up the gradients of all of them. Use "
+                "accumulate_grad_batches=1 and larger batches."
+            )
     custom_step = overrides(module, LightningModule, "lr_scheduler_step")
     for config in schedulers:
         if not custom_step and not isinstance(config.scheduler, _TORCH_SCHEDULERS) and not _steps_like_torch(config):

@@ -179,6 +179,12 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
         closure()
     elif stepper.custom_optimizer_step:
         hooks.own.optimizer_step(progress.epoch, batch_idx, run.optimization.lightning_optimizers[0], closure)
+        if outputs is None:
+            raise MisconfigurationError(
+                f"{type(run.module).__name__}.optimizer_step did not run its closure, so this "
+                "batch was not trained on. "
+                "Call optimizer.step(closure=optimizer_closure), or optimizer_closure() where it should not step."
+            )
     else:
         step_optimizer(run, optimizer, closure)
     return outputs

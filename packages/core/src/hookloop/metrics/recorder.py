@@ -73,6 +73,12 @@ class Recorder:
             entry.dataloader_idx = None
         if entry.arguments != arguments:
             self._check_same_settings(entry, name, arguments)
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise MisconfigurationError(
+                f'self.log("{name}", ..., batch_size={batch_size!r}): it must be a whole number '
+                "of at least 1, the samples "
+                "that the value stands for."
+            )
         if batch_size is None:
             batch_size = (self.batch_size or self._measure_batch()) if entry.needs_batch_size else 1
         entry.update(value, batch_size)
