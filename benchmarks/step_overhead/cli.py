@@ -1,0 +1,66 @@
+"""The command line."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from _machine import Machine
+
+from . import __doc__ as purpose
+from .column import COLUMNS
+from .measure import measure
+from .report import as_dict, calls_table, overhead_table, quiet_table
+from .subjects import subjects
+from .work import BATCH_SIZE, CLASSES, FEATURES
+
+DISTRIBUTIONS = ("torch", "hookloop", "hookloop-callbacks-progress", "lightning", "pytorch-ignite", "tqdm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="step_overhead", description=purpose)
+    parser.add_argument("--quick", action="store_true", help="5 rounds of 60 steps: a look, not a result")
+    parser.add_argument("--rounds", type=_positive, default=40, help="how often each cell is timed (default 40)")
+    parser.add_argument("--steps", type=_positive, default=100, help="steps that are timed each time (default 100)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write everything to this file")
+    options = parser.parse_args(arguments)
+    rounds, steps = (5, 60) if options.quick else (options.rounds, options.steps)
+
+    machine = Machine.here(*DISTRIBUTIONS)
+    results = measure(subjects(), rounds, steps, _show_progress)
+    _show_progress("")
+    print(f"{machine}, {torch.get_num_threads()} thread")
+    print(f"Linear({FEATURES}, {CLASSES}), batch size {BATCH_SIZE}, SGD, in-memory DataLoader without workers")
+    print(f"{rounds} interleaved rounds of {steps} steps, each after a start of its own that is not counted")
+    print("\nMicroseconds of CPU time a step (a batch in validate and predict) over the plain loop of the same round:")
+    print("median, ± half the distance between the quartiles. Compare within a column.")
+    print("\n".join(f"  {column.title}: {column.meaning}" for column in COLUMNS if column.meaning), end="\n\n")
+    print(overhead_table(results))
+    print("\nThe same from the quietest tenth of the rounds, where other programs disturb least:\n")
+    print(quiet_table(results))
+    print("\nPython + C calls a step, the same in every run:\n")
+    print(calls_table(results))
+    if options.json is not None:
+        document = {
+            "machine": machine.as_dict(),
+            "threads": torch.get_num_threads(),
+            "rounds": rounds,
+            "steps": steps,
+            "results": as_dict(results),
+        }
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is given, and at least 1 is needed")
+    return number
+
+
+def _show_progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text:<20}", end="" if text else "\r", file=sys.stderr, flush=True)
