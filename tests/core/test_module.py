@@ -1,6 +1,7 @@
 """A LightningModule by itself: without a trainer, after a run, copied, pickled, and where something is not defined."""
 
 import copy
+import inspect
 import io
 import pickle
 import warnings
@@ -275,6 +276,51 @@ def test_the_defaults_of_the_other_methods_do_what_they_say() -> None:
         assert not module.layer.training
         getattr(module, f"on_{stage}_model_train")()
         assert module.layer.training
+
+
+# As Lightning's users know them, from the reference.
+ARGUMENTS_OF_LOG = {
+    "name": inspect.Parameter.empty,
+    "value": inspect.Parameter.empty,
+    "prog_bar": False,
+    "logger": None,
+    "on_step": None,
+    "on_epoch": None,
+    "reduce_fx": "mean",
+    "enable_graph": False,
+    "sync_dist": False,
+    "sync_dist_group": None,
+    "add_dataloader_idx": True,
+    "batch_size": None,
+    "metric_attribute": None,
+    "rank_zero_only": False,
+}
+
+
+@pytest.mark.parametrize("owner", [LightningModule, Callback])
+def test_log_takes_the_arguments_that_users_know(owner: type[LightningModule] | type[Callback]) -> None:
+    parameters = list(inspect.signature(owner.log).parameters.values())[1:]
+    assert [(each.name, each.default) for each in parameters] == list(ARGUMENTS_OF_LOG.items())
+
+
+@pytest.mark.parametrize("owner", [LightningModule, Callback])
+@pytest.mark.parametrize("stage", ["validation", "test", "predict"])
+@pytest.mark.parametrize("point", ["start", "end"])
+def test_hooks_of_evaluated_batches_belong_to_the_first_loader_unless_told(owner: type, stage: str, point: str) -> None:
+    signature = inspect.signature(getattr(owner, f"on_{stage}_batch_{point}"))
+    assert signature.parameters["dataloader_idx"].default == 0
+
+
+def test_a_scheduler_without_a_metric_is_stepped_without_an_argument() -> None:
+    class Counts:
+        steps = 0
+
+        def step(self) -> None:
+            self.steps += 1
+
+    scheduler = Counts()
+    Small().lr_scheduler_step(scheduler, None)
+    assert scheduler.steps == 1
 
 
 def test_the_default_scheduler_step_hands_on_the_metric_where_there_is_one() -> None:

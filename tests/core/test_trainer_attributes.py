@@ -538,7 +538,8 @@ def test_a_module_without_a_validation_step_does_not_validate(tmp_path: Path) ->
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     trainer = make_trainer(tmp_path, [], max_epochs=1)
-    trainer.fit(TrainsOnly(), loader(1), loader(1))
+    with pytest.warns(UserWarning, match=r"val_dataloaders .*TrainsOnly does not define validation_step\(\)"):
+        trainer.fit(TrainsOnly(), loader(1), loader(1))
     assert not trainer.enable_validation
 
 
