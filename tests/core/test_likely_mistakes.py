@@ -1,5 +1,6 @@
 """Mistakes that users make, each answered at once and in words that help."""
 
+import copy
 import dataclasses
 import signal
 from pathlib import Path
@@ -242,3 +243,16 @@ def test_a_batch_size_that_is_none_is_refused(size: Any, tmp_path: Path) -> None
 
     with pytest.raises(HookloopError, match=r'self\.log\("loss", \.\.\., batch_size=.*whole number of at least 1'):
         make_trainer(tmp_path).fit(Logs(), loader())
+
+
+def test_a_copy_of_a_callback_made_in_a_hook_belongs_to_no_run(tmp_path: Path) -> None:
+    copies: list[Callback] = []
+
+    class Copies(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            copies.append(copy.deepcopy(self))
+
+    make_trainer(tmp_path, Copies()).fit(Model(), loader())
+
+    with pytest.warns(UserWarning, match="no trainer is running"):
+        copies[0].log("value", 1.0)

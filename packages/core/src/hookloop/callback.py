@@ -1,6 +1,7 @@
 """`Callback`, `LambdaCallback`, `Order`, and `Hooks`: the one list of everything a callback may override."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -257,6 +258,13 @@ class Callback(Hooks):
 
     # Set while a run is going on. A class attribute, so that subclasses need not call __init__.
     _recorder: Recorder | None = None
+
+    def __getstate__(self) -> object:
+        # A copy or a pickle that is made inside a hook belongs to no run.
+        state = copy(super().__getstate__())
+        if isinstance(state, dict):
+            state.pop("_recorder", None)
+        return state
 
     @property
     def state_key(self) -> str:

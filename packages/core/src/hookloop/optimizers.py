@@ -96,7 +96,7 @@ class LightningOptimizer:
         return self._step(self._optimizer, closure)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("__") or name in ("_optimizer", "_step"):
             # Of a copy that is being built: there is no wrapped optimizer yet that could be asked.
             raise AttributeError(name)
         return getattr(self._optimizer, name)

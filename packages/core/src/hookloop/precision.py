@@ -120,6 +120,15 @@ class Precision:
 
         return with_default_dtype
 
+    @property
+    def scales_loss(self) -> bool:
+        """Whether `scale` changes anything."""
+        return self._scaler is not None
+
+    def steps_directly(self, optimizer: Optimizer) -> bool:
+        """Whether `optimizer_step` is no more than closure, `before_step` and the optimizer's step, in that order."""
+        return self._scaler is None and type(optimizer) in _STEP_AFTER_CLOSURE
+
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call backward on."""
         return loss if self._scaler is None else self._scaler.scale(loss)
@@ -136,7 +145,7 @@ class Precision:
             What the optimizer's step returned.
         """
         if self._scaler is None:
-            if type(optimizer) in _STEP_AFTER_CLOSURE:
+            if self.steps_directly(optimizer):
                 loss = closure()
                 before_step()
                 optimizer.step()

@@ -97,22 +97,23 @@ def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | 
     Returns:
         What the optimizer's step returned, None without a closure.
     """
-    hooks, optimization, progress = run.hooks, run.optimization, run.progress
-
-    def before_step() -> None:
-        if progress.window_filled not in (0, progress.window_size):
-            # The data ended inside a window whose losses were divided by its full size.
-            _scale_gradients(optimizer, progress.window_size / progress.window_filled)
-        hooks.on_before_optimizer_step(optimizer)
-        if optimization.clips:
-            hooks.own.configure_gradient_clipping(
-                optimizer, optimization.gradient_clip_val, optimization.gradient_clip_algorithm
-            )
-
-    result = run.strategy.optimizer_step(optimizer, closure or _nothing, before_step)
-    progress.global_step += 1
-    hooks.on_after_optimizer_step(optimizer)
+    result = run.strategy.optimizer_step(optimizer, closure or _nothing, partial(before_step, run, optimizer))
+    run.progress.global_step += 1
+    run.hooks.on_after_optimizer_step(optimizer)
     return result if closure is not None else None
+
+
+def before_step(run: Run, optimizer: Optimizer) -> None:
+    """What has to happen between complete, unscaled gradients and the optimizer's step."""
+    progress, optimization = run.progress, run.optimization
+    if progress.window_filled not in (0, progress.window_size):
+        # The data ended inside a window whose losses were divided by its full size.
+        _scale_gradients(optimizer, progress.window_size / progress.window_filled)
+    run.hooks.on_before_optimizer_step(optimizer)
+    if optimization.clips:
+        run.hooks.own.configure_gradient_clipping(
+            optimizer, optimization.gradient_clip_val, optimization.gradient_clip_algorithm
+        )
 
 
 def _step_on_request(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | None) -> Any:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from hookloop.batches import map_batch
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fit_step, overrides
-from hookloop.loops.optimize import step_optimizer, step_schedulers
+from hookloop.loops.optimize import before_step, step_optimizer, step_schedulers
 from hookloop.loops.stopping import may_stop
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import ValidationPlan
@@ -37,7 +37,11 @@ class Stepper:
         training_step: the module's, as the strategy runs it.
         transfer: puts a batch on the device; None if it is there already.
         optimizer: the one that automatic optimization steps; None without one, and in manual optimization.
+        steps_directly: whether nothing is around the optimizer's step but hooks and clipping.
         custom_optimizer_step: whether the module overrides optimizer_step.
+        custom_zero_grad: whether it overrides optimizer_zero_grad.
+        custom_backward: whether it overrides backward.
+        scale: scales the loss; None where there is nothing to do.
         training_batches: batches of an epoch, `math.inf` if unknown.
     """
 
@@ -45,7 +49,11 @@ class Stepper:
     training_step: Callable[..., Any]
     transfer: Callable[[Any, int], Any] | None
     optimizer: Optimizer | None
+    steps_directly: bool
     custom_optimizer_step: bool
+    custom_zero_grad: bool
+    custom_backward: bool
+    scale: Callable[[Tensor], Tensor] | None
     training_batches: float
 
     @classmethod
@@ -53,12 +61,22 @@ class Stepper:
         """Put together what the steps of this run need."""
         step = fit_step(run.module, "training_step", ("batch", "batch_idx"))
         optimizers = run.optimization.optimizers
+        optimizer = optimizers[0] if optimizers and run.module.automatic_optimization else None
+        custom_step, custom_zero_grad, custom_backward = (
+            overrides(run.module, LightningModule, name)
+            for name in ("optimizer_step", "optimizer_zero_grad", "backward")
+        )
+        precision = run.strategy.precision
         return cls(
             run,
             run.strategy.step_function(step),
             transfer_function(run),
-            optimizers[0] if optimizers and run.module.automatic_optimization else None,
-            overrides(run.module, LightningModule, "optimizer_step"),
+            optimizer,
+            optimizer is not None and not custom_step and run.strategy.steps_directly(optimizer),
+            custom_step,
+            custom_zero_grad,
+            custom_backward,
+            precision.scale if precision.scales_loss else None,
             run.loaders.training_batches,
         )
 
@@ -96,7 +114,9 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     recorder.batch = batch
     recorder.batch_size = None
     if progress.window_filled == 0:
-        progress.window_size = int(min(run.limits.accumulate_grad_batches, stepper.training_batches - batch_idx))
+        accumulate = run.limits.accumulate_grad_batches
+        left = stepper.training_batches - batch_idx
+        progress.window_size = 1 if accumulate == 1 else int(min(accumulate, left))
     progress.window_filled += 1
     steps = is_last or progress.window_filled >= progress.window_size
     progress.last_batch = is_last
@@ -122,7 +142,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
             progress.epoch_schedulers_stepped = True
     save = hooks.last.on_train_batch_end  # who joins in this hook hears of the next one on
     hooks.on_train_batch_end(outputs, batch, batch_idx)
-    validate = plan.due(progress.batch, is_last, state.should_stop and may_stop(run))
+    validate = plan.interval is not None and plan.due(progress.batch, is_last, state.should_stop and may_stop(run))
     if steps:
         if run.optimization.schedulers and not validate:
             step_schedulers(run, "step", plateau=True)
@@ -136,49 +156,35 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
 def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
     """Run training_step and, where the window is complete, the optimizer; returns the outputs for hooks."""
     run, optimizer = stepper.run, stepper.optimizer
-    hooks, recorder, progress = run.hooks, run.recorder, run.progress
-    outputs: Any = None
+    if optimizer is None and not run.module.automatic_optimization:
+        run.recorder.hook = "training_step"
+        output = stepper.training_step(batch, batch_idx)
+        if not isinstance(output, Tensor | Mapping | None):
+            _loss_of(run.module, output)
+        outputs = map_batch(Tensor.detach, {"loss": output} if isinstance(output, Tensor) else output or {})
+        run.recorder.hook = None
+        return outputs
+    if optimizer is None or not steps:
+        return _gradients(stepper, batch, batch_idx)[1]
+    if stepper.steps_directly:
+        # What step_optimizer does, without the calls on the way: these are most of the steps there are.
+        outputs = _gradients(stepper, batch, batch_idx)[1]
+        before_step(run, optimizer)
+        optimizer.step()
+        run.progress.global_step += 1
+        run.hooks.on_after_optimizer_step(optimizer)
+        return outputs
+
+    outputs = None
 
     def closure() -> Tensor | None:
         nonlocal outputs
-        outer = recorder.hook  # the module's own optimizer_step, which may log too
-        recorder.hook = "training_step"
-        output = stepper.training_step(batch, batch_idx)
-        recorder.hook = outer
-        loss = output if isinstance(output, Tensor) else _loss_of(run.module, output)
-        if loss is None:
-            outputs = {}
-        else:
-            if progress.window_size > 1:
-                loss = loss / progress.window_size
-            outputs = {"loss": loss.detach()}
-        if output is not None and not isinstance(output, Tensor):
-            outputs = map_batch(Tensor.detach, {**output, **outputs})
-        if progress.window_filled == 1 and optimizer is not None:
-            hooks.on_before_zero_grad(optimizer)
-            hooks.own.optimizer_zero_grad(progress.epoch, batch_idx, optimizer)
-        if loss is None:
-            return None
-        scaled = run.strategy.precision.scale(loss)
-        hooks.on_before_backward(scaled)
-        hooks.own.backward(scaled)
-        hooks.on_after_backward()
+        loss, outputs = _gradients(stepper, batch, batch_idx)
         return loss
 
-    if optimizer is None:
-        if run.module.automatic_optimization:
-            closure()
-        else:
-            recorder.hook = "training_step"
-            output = stepper.training_step(batch, batch_idx)
-            if not isinstance(output, Tensor | Mapping | None):
-                _loss_of(run.module, output)
-            outputs = map_batch(Tensor.detach, {"loss": output} if isinstance(output, Tensor) else output or {})
-            recorder.hook = None
-    elif not steps:
-        closure()
-    elif stepper.custom_optimizer_step:
-        hooks.own.optimizer_step(progress.epoch, batch_idx, run.optimization.lightning_optimizers[0], closure)
+    if stepper.custom_optimizer_step:
+        wrapped = run.optimization.lightning_optimizers[0]
+        run.hooks.own.optimizer_step(run.progress.epoch, batch_idx, wrapped, closure)
         if outputs is None:
             raise MisconfigurationError(
                 f"{type(run.module).__name__}.optimizer_step did not run its closure, so this "
@@ -188,6 +194,40 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
     else:
         step_optimizer(run, optimizer, closure)
     return outputs
+
+
+def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | None, Any]:
+    """Run training_step and backward; returns the loss, None if the batch was skipped, and the outputs for hooks."""
+    run, optimizer = stepper.run, stepper.optimizer
+    hooks, recorder, progress = run.hooks, run.recorder, run.progress
+    outer = recorder.hook  # the module's own optimizer_step, which may log too
+    recorder.hook = "training_step"
+    output = stepper.training_step(batch, batch_idx)
+    recorder.hook = outer
+    loss = output if isinstance(output, Tensor) else _loss_of(run.module, output)
+    outputs: Any = {}
+    if loss is not None:
+        if progress.window_size > 1:
+            loss = loss / progress.window_size
+        outputs = {"loss": loss.detach()}
+    if output is not None and not isinstance(output, Tensor):
+        outputs = map_batch(Tensor.detach, {**output, **outputs})
+    if progress.window_filled == 1 and optimizer is not None:
+        hooks.on_before_zero_grad(optimizer)
+        if stepper.custom_zero_grad:
+            hooks.own.optimizer_zero_grad(progress.epoch, batch_idx, optimizer)
+        else:
+            optimizer.zero_grad()
+    if loss is None:
+        return None, outputs
+    scaled = loss if stepper.scale is None else stepper.scale(loss)
+    hooks.on_before_backward(scaled)
+    if stepper.custom_backward:
+        hooks.own.backward(scaled)
+    else:
+        scaled.backward()
+    hooks.on_after_backward()
+    return loss, outputs
 
 
 def _loss_of(module: LightningModule, output: Any) -> Tensor | None:

@@ -43,6 +43,10 @@ class Accumulator(Protocol):
         ...
 
 
+MOST_PENDING = 64
+"""Values that are kept before they are added up."""
+
+
 class Total:
     """Sum of the values, or their mean weighted by batch size.
 
@@ -50,7 +54,7 @@ class Total:
     numbers on the host; the result has the tensors' dtype, at least torch's default one.
     """
 
-    __slots__ = ("_device_total", "_dtype", "_host_total", "_mean", "_weight")
+    __slots__ = ("_device_total", "_dtype", "_host_total", "_mean", "_pending", "_pending_weight", "_weight")
 
     def __init__(self, mean: bool) -> None:
         self._mean = mean
@@ -58,6 +62,9 @@ class Total:
         self._device_total: Tensor | None = None
         self._dtype = torch.get_default_dtype()
         self._weight = 0
+        # Not added up yet, all of the same weight: one kernel for many of them costs hardly more than one for each.
+        self._pending: list[Tensor] = []
+        self._pending_weight = 1
 
     def update(self, value: Tensor | float, weight: int) -> None:
         if not self._mean:
@@ -65,16 +72,28 @@ class Total:
         self._weight += weight
         if not isinstance(value, Tensor):
             self._host_total += value * weight
-        elif self._device_total is None:
-            self._dtype = torch.promote_types(self._dtype, value.dtype)
-            self._device_total = value.to(torch.float64) * weight
         else:
-            self._device_total.add_(value, alpha=weight)
+            if weight != self._pending_weight:
+                self._add_pending()
+                self._pending_weight = weight
+            self._pending.append(value)
+            if len(self._pending) == MOST_PENDING:
+                self._add_pending()
+
+    def _add_pending(self) -> None:
+        if not self._pending:
+            return
+        pending = torch.stack(self._pending)
+        self._dtype = torch.promote_types(self._dtype, pending.dtype)
+        total = pending.sum(dtype=torch.float64) * self._pending_weight
+        self._device_total = total if self._device_total is None else self._device_total + total
+        self._pending.clear()
 
     def compute(self) -> Tensor | float:
         divisor = self._weight if self._mean else 1
         if divisor == 0:
             return math.nan
+        self._add_pending()
         if self._device_total is None:
             return self._host_total / divisor
         return ((self._device_total + self._host_total) / divisor).to(self._dtype)

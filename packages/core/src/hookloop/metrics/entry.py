@@ -75,7 +75,15 @@ class Entry:
         self._reduced = None
         self.fresh = True
         if isinstance(value, Tensor):
-            self._update_tensor(value, batch_size)
+            if value.numel() != 1 or value.ndim or not value.is_floating_point():
+                value = self._scalar(value)
+            if not self._enable_graph:
+                # A copy: `loss += penalty` after the call would change the value that was logged.
+                value = value.detach().clone()
+            if self.on_step:
+                self._step_value = value
+            if self._accumulator is not None:
+                self._accumulator.update(value, batch_size)
         elif type(value) is float or isinstance(value, int | float):
             if self.on_step:
                 self._step_value = value
@@ -92,7 +100,7 @@ class Entry:
                 "for a dict use self.log_dict."
             )
 
-    def _update_tensor(self, value: Tensor, batch_size: int) -> None:
+    def _scalar(self, value: Tensor) -> Tensor:
         if value.numel() != 1:
             raise MisconfigurationError(
                 f'self.log("{self.name}", ...) got a tensor of shape {tuple(value.shape)} with {value.numel()} '
@@ -100,14 +108,7 @@ class Entry:
             )
         if value.ndim:
             value = value.squeeze()
-        if not value.is_floating_point():
-            value = value.to(torch.get_default_dtype())
-        detached = value.detach()
-        if self.on_step:
-            # A copy: `loss += penalty` after the call would change the value that was logged.
-            self._step_value = value if self._enable_graph else detached.clone()
-        if self._accumulator is not None:
-            self._accumulator.update(value if self._enable_graph else detached, batch_size)
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 
     @property
     def step_value(self) -> Tensor | float:

@@ -72,6 +72,10 @@ class Strategy(ABC):
 
     # gradients
 
+    def steps_directly(self, optimizer: Optimizer) -> bool:
+        """Whether a loop may call closure, `before_step` and `optimizer.step()` itself instead of `optimizer_step`."""
+        return self.precision.steps_directly(optimizer)
+
     def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], before_step: Callable[[], None]) -> Any:
         """Run the closure, then `before_step`, then the optimizer; returns what its step returned."""
         return self.precision.optimizer_step(optimizer, closure, before_step)
