@@ -12,7 +12,7 @@ import torch
 
 from hookloop import Callback, LambdaCallback, LightningModule, Order, Trainer
 from hookloop.accelerators import CPUAccelerator
-from hookloop.checkpoint import read_checkpoint
+from hookloop.checkpoint_file import read_checkpoint
 from hookloop.errors import MisconfigurationError
 from hookloop.precision import Precision
 from hookloop.strategies import SingleDeviceStrategy

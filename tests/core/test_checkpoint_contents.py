@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from hookloop import Callback, LambdaCallback, LightningDataModule, LightningModule, Order, Trainer
 from hookloop.accelerators import CPUAccelerator
-from hookloop.checkpoint import read_checkpoint
+from hookloop.checkpoint_file import read_checkpoint
 from hookloop.errors import CheckpointError, MisconfigurationError
 from hookloop.precision import Precision
 from hookloop.strategies import SingleDeviceStrategy

@@ -21,7 +21,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hookloop.checkpoint import read_checkpoint, write_checkpoint
+from hookloop.checkpoint_file import read_checkpoint, write_checkpoint
 from hookloop.errors import CheckpointError, HookloopError
 
 from .fitting import equal
@@ -156,7 +156,7 @@ import sys
 from pathlib import Path
 
 import torch
-from hookloop.checkpoint import write_checkpoint
+from hookloop.checkpoint_file import write_checkpoint
 
 path, elements = Path(sys.argv[1]), int(sys.argv[2])
 

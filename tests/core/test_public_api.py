@@ -17,7 +17,7 @@ import pytest
 
 import hookloop
 from hookloop import errors
-from hookloop.trainer_attributes import TrainerAttributes
+from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.view import TrainerView
 
 # The names
@@ -148,9 +148,10 @@ def test_the_generated_tests_see_the_whole_core() -> None:
     names = {name for name, _, _ in API}
     assert len(names) == len(API) > 400
     assert {
-        *("hookloop.trainer.Trainer", "hookloop.trainer.Trainer.fit", "hookloop.module.LightningModule.log"),
+        *("hookloop.trainer.trainer.Trainer", "hookloop.trainer.trainer.Trainer.fit"),
+        "hookloop.module.module.LightningModule.log",
         *("hookloop.loops.train.train", "hookloop.precision.Precision.scale", "hookloop.batches.map_batch"),
-        *("hookloop.trainer_attributes.TrainerAttributes.current_epoch", "hookloop.loggers.csv.CSVLogger.__init__"),
+        *("hookloop.trainer.attributes.TrainerAttributes.current_epoch", "hookloop.loggers.csv.CSVLogger.__init__"),
     } <= names
 
 

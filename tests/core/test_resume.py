@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlatea
 from torch.utils.data import DataLoader, IterableDataset
 
 from hookloop import Callback, LightningModule, Order, Trainer
-from hookloop.checkpoint import read_checkpoint
+from hookloop.checkpoint_file import read_checkpoint
 from hookloop.errors import CheckpointError, HookloopError, MisconfigurationError
 from hookloop.view import TrainerView
 

@@ -16,7 +16,7 @@ from hookloop.errors import HookloopError, MisconfigurationError
 from hookloop.loggers import CSVLogger
 from hookloop.optimizers import LightningOptimizer
 from hookloop.stage import RunningStage, TrainerFn, TrainerStatus
-from hookloop.trainer_attributes import TrainerAttributes
+from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.view import TrainerView
 
 from .recording import Batch, QuietDataModule, QuietModule, Saver, Trace, loader, make_trainer

@@ -6,7 +6,8 @@ Functions over a Run; the loops know nothing of checkpoints, and the checkpoint 
 from pathlib import Path
 from typing import Any
 
-from hookloop.checkpoint import read_checkpoint, restore_module_and_callbacks, restore_training
+from hookloop.checkpoint import restore_module_and_callbacks, restore_training
+from hookloop.checkpoint_file import read_checkpoint
 from hookloop.loops import configure_optimization, evaluate, predict, sanity_check, train, validates
 from hookloop.run import Run
 from hookloop.stage import RunningStage

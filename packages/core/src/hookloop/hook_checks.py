@@ -11,11 +11,14 @@ from hookloop.datamodule import LightningDataModule
 from hookloop.errors import HookError
 from hookloop.module import LightningModule
 
-MODULE_HOOKS: tuple[str, ...] = tuple(
-    name
-    for name, member in vars(LightningModule).items()
-    if callable(member) and (name in HOOKS or name.startswith("on_"))
-)
+
+def own_methods(base: type) -> tuple[str, ...]:
+    """The methods of a class that it or a base of hookloop's defines, in the order of their documentation."""
+    ours = [one for one in reversed(base.__mro__) if one.__module__.partition(".")[0] == __name__.partition(".")[0]]
+    return tuple(dict.fromkeys(name for one in ours for name, member in vars(one).items() if callable(member)))
+
+
+MODULE_HOOKS = tuple(name for name in own_methods(LightningModule) if name in HOOKS or name.startswith("on_"))
 """The hooks of a module, in the order of their documentation."""
 
 MODULE_METHODS = (
@@ -139,7 +142,7 @@ def check_datamodule(datamodule: LightningDataModule) -> None:
     Raises:
         HookError: a method looks like one of a datamodule and is none, or it cannot be called with its arguments.
     """
-    names = tuple(name for name, member in vars(LightningDataModule).items() if callable(member))
+    names = own_methods(LightningDataModule)
     _check_names(datamodule, LightningDataModule, names, others=_names_without_on(LightningDataModule))
     for name in names:
         if overrides(datamodule, LightningDataModule, name):
@@ -150,8 +153,8 @@ def _names_without_on(base: type) -> tuple[str, ...]:
     """The public methods of a base class that users define, but for the hooks that begin with `on_`."""
     return tuple(
         name
-        for name, member in vars(base).items()
-        if callable(member) and not name.startswith(("_", "on_")) and name not in ("log", "log_dict", "print")
+        for name in own_methods(base)
+        if not name.startswith(("_", "on_")) and name not in ("log", "log_dict", "print")
     )
 
 

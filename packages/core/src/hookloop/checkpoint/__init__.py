@@ -1,13 +1,5 @@
-"""Checkpoints: `io` reads and writes files, `connector` collects a run's state and gives it back."""
+"""Checkpoints: `connector` collects a run's state and gives it back; the files are `hookloop.checkpoint_file`'s."""
 
 from hookloop.checkpoint.connector import dump, restore_module_and_callbacks, restore_training
-from hookloop.checkpoint.io import check_is_there, read_checkpoint, write_checkpoint
 
-__all__ = [
-    "check_is_there",
-    "dump",
-    "read_checkpoint",
-    "restore_module_and_callbacks",
-    "restore_training",
-    "write_checkpoint",
-]
+__all__ = ["dump", "restore_module_and_callbacks", "restore_training"]

@@ -7,9 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hookloop.callback import Callback, Hooks
-from hookloop.checkpoint.io import FORMAT
+from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
-from hookloop.discovery import provenance
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
 from hookloop.run import Run
@@ -141,6 +140,8 @@ def _load_callback_states(
 
 def _maker(callback: Callback) -> dict[str, str]:
     """The class of a callback, and the distribution and version that it comes from; "" where that cannot be told."""
+    from hookloop.discovery import provenance  # not by every import
+
     made_by = provenance(callback)
     return {
         "class": type(callback).__qualname__,

@@ -5,18 +5,16 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
-from hookloop.checkpoint import check_is_there, dump, read_checkpoint, write_checkpoint
+from hookloop.checkpoint import dump
+from hookloop.checkpoint_file import check_is_there, read_checkpoint, write_checkpoint
 from hookloop.datamodule import LightningDataModule
-from hookloop.discovery import Provenance
-from hookloop.discovery import registered_callbacks as discover_callbacks
 from hookloop.entry_points import run_evaluation, run_fit, run_prediction
 from hookloop.errors import MisconfigurationError
-from hookloop.explain import explain_callbacks
 from hookloop.hook_checks import overrides
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
@@ -24,7 +22,6 @@ from hookloop.loaders import Loaders, Source
 from hookloop.loggers import Logger
 from hookloop.loops import Closing, guarded
 from hookloop.metrics import NullRecorder, Recorder
-from hookloop.metrics.table import metrics_table
 from hookloop.module import LightningModule
 from hookloop.optimizers import Optimization
 from hookloop.options import TrainerOptions
@@ -34,7 +31,7 @@ from hookloop.progress import Progress
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerFn, TrainerState, TrainerStatus
 from hookloop.strategies import Strategy, select_strategy
-from hookloop.trainer_arguments import (
+from hookloop.trainer.arguments import (
     check_barebones,
     check_clipping,
     check_strategy,
@@ -43,7 +40,10 @@ from hookloop.trainer_arguments import (
     choose_profiler,
     choose_root,
 )
-from hookloop.trainer_attributes import TrainerAttributes
+from hookloop.trainer.attributes import TrainerAttributes
+
+if TYPE_CHECKING:
+    from hookloop.discovery import Provenance
 
 T = TypeVar("T")
 
@@ -130,6 +130,8 @@ class Trainer(TrainerAttributes):
         profiler: str | Profiler | None = None,
         registered_callbacks: bool | Sequence[str] = True,
     ) -> None:
+        from hookloop.discovery import registered_callbacks as discover_callbacks  # not by every import
+
         passed = CallbackList(as_callbacks(callbacks))
         self._options = TrainerOptions(
             max_epochs=max_epochs,
@@ -349,6 +351,8 @@ class Trainer(TrainerAttributes):
 
     def explain(self) -> None:
         """Print the callbacks in the order in which they run, who supplies each, and which hooks each one overrides."""
+        from hookloop.explain import explain_callbacks
+
         print(explain_callbacks(self._callbacks, {key: supplier for key, (_, supplier) in self._suppliers.items()}))
 
     def print(self, *args: Any, **kwargs: Any) -> None:
@@ -378,6 +382,8 @@ class Trainer(TrainerAttributes):
         run = self._put_together(fn, checked, {stage.dataloader_prefix: dataloaders}, datamodule)
         metrics = self._guard(run, path, lambda: run_evaluation(run, stage, path, weights_only is not False))
         if verbose and self.is_global_zero:
+            from hookloop.metrics.table import metrics_table
+
             print(metrics_table(f"{kind} metric", metrics))
         return metrics
 

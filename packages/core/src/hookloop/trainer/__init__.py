@@ -1,0 +1,5 @@
+"""The Trainer: `trainer` is what it does, `attributes` what can be asked of it, `arguments` what it is built from."""
+
+from hookloop.trainer.trainer import Trainer
+
+__all__ = ["Trainer"]
