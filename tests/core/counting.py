@@ -44,6 +44,24 @@ def calls_between(boundary: Callable[..., Any], run: Callable[[], object]) -> li
     return [after - before for before, after in pairwise(totals_at_boundary)]
 
 
+def calls_of(function: Callable[..., Any], run: Callable[[], object]) -> int:
+    """How often `run` calls a Python function, in this thread."""
+    code: CodeType = function.__code__
+    calls = 0
+
+    def listen(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code is code
+
+    before = sys.getprofile()
+    sys.setprofile(listen)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
 def calls_per_step(boundary: Callable[..., Any], run: Callable[[], object]) -> int:
     """Python calls of an ordinary step: what most of the steps after the first ones make.
 

@@ -1,5 +1,6 @@
 """Who is called: callbacks that join or leave during a run, that the module brings, that are made of functions."""
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, LambdaCallback, LightningModule, Order, Trainer
-from hookloop.errors import HookError, HookloopError
+from hookloop.errors import HookError, HookloopError, SIGTERMException
 from hookloop.view import TrainerView
 
 from .recording import (
@@ -424,11 +425,13 @@ def test_a_lambda_callback_with_every_hook_hears_what_a_class_with_every_hook_he
         getattr(trainer, entry_point)(QuietModule(), ckpt_path=saver.path(0))
     with pytest.raises(RuntimeError, match="planted"):
         make_trainer(tmp_path, callbacks, max_epochs=1).fit(FailingModule())
+    terminate = LambdaCallback(on_train_start=lambda *args: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SIGTERMException):
+        make_trainer(tmp_path, [*callbacks, terminate], max_epochs=1).fit(QuietModule())
 
     of_class = [hook for hook in trace.of("C") if hook not in ("state_dict", "load_state_dict")]
     assert trace.of("Lambda") == of_class
-    # Nothing here asks the process to end; all others were called.
-    assert set(trace.of("Lambda")) == set(CALLBACK_HOOKS) - {"on_preemption"}
+    assert set(trace.of("Lambda")) == set(CALLBACK_HOOKS)
     for hook in set(of_class):
         assert trace.calls("Lambda", hook) == trace.calls("C", hook)
 

@@ -6,6 +6,7 @@ finalized once; what else is raised becomes a note on the first exception; and t
 """
 
 import inspect
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def entries_of(hook: str) -> tuple[str, ...]:
     return ("fit",)
 
 
-# on_exception is reached after another error: see test_exceptions_that_follow.py. Nothing calls on_preemption yet.
+# on_exception is reached after another error: see test_exceptions_that_follow.py; on_preemption after a signal: below.
 REACHED_BY_OTHERS = {"on_exception", "on_preemption"}
 
 CALLBACK_PLANTS = [
@@ -266,6 +267,32 @@ def test_an_error_in_a_lambda_callback_reaches_everyone_once(hook: str, tmp_path
     world = world_with(tmp_path, "fit", {}, extra=(LambdaCallback(**{hook: lambda *arguments: fault.strike()}),))
     fault.trace = world.trace
     check_error(world, fault, "fit")
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize(
+    ("entry", "hook"),
+    [
+        ("fit", "on_train_batch_start"),
+        ("fit", "on_validation_batch_start"),
+        ("sanity", "on_validation_batch_end"),
+        ("validate", "on_validation_batch_start"),
+        ("test", "on_test_batch_start"),
+        ("predict", "on_predict_batch_end"),
+    ],
+)
+def test_an_error_while_the_process_is_being_ended_reaches_everyone_once(
+    entry: str, hook: str, order: Order, tmp_path: Path
+) -> None:
+    fault = Fault(ValueError("planted in on_preemption"))
+
+    def terminate(*arguments: object) -> None:
+        if fault.armed:
+            signal.raise_signal(signal.SIGTERM)
+
+    faults = {("planted", "on_preemption"): fault}
+    world = world_with(tmp_path, entry, faults, order=order, extra=(LambdaCallback(**{hook: terminate}),))
+    check_error(world, fault, entry)
 
 
 KIND_PLANTS = [

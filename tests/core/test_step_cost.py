@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, LightningModule, Trainer
+from hookloop.hooks import nobody
 
-from .counting import SETTLED, calls_between, calls_per_step
+from .counting import SETTLED, calls_between, calls_of, calls_per_step
 
 BATCHES = 60
 CALLBACKS = 10
@@ -114,6 +115,19 @@ def test_a_hook_of_a_callback_costs_the_call_of_itself_and_the_first_one_a_dispa
     assert with_two_hooks_each == bare + 2 * CALLBACKS
     assert with_two_hooks_each <= plain + 50
     assert with_two_hooks_each <= 190 or plain > 140
+
+
+def test_a_hook_that_nobody_overrides_costs_one_no_op_call() -> None:
+    around_training = ["setup", "on_fit_start", "on_train_start", "on_train_end", "on_fit_end", "teardown"]
+    of_an_epoch = ["on_train_epoch_start", "on_train_epoch_end"]
+    of_a_validation = ["on_validation_start", "on_validation_epoch_start", "on_validation_epoch_end"]
+    of_a_validation += ["on_validation_end"]
+    of_a_validation_batch = ["on_validation_batch_start", "on_validation_batch_end"]
+    expected = len(around_training) + len(of_an_epoch) + len(of_a_validation)
+    expected += BATCHES * (len(HOOKS_OF_A_STEP) + len(of_a_validation_batch))
+    quiet = trainer(enable_progress_bar=False, num_sanity_val_steps=0)
+
+    assert calls_of(nobody, lambda: quiet.fit(Module(), batches(), batches())) == expected
 
 
 @pytest.mark.parametrize("hook", HOOKS_OF_A_STEP)

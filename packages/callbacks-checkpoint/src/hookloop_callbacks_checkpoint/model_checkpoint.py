@@ -24,7 +24,8 @@ class ModelCheckpoint(Callback):
 
     When: at the end of every training epoch, after its validation, so that the metrics of both are there; in a run that
     validates more often or less often than once an epoch, at the end of every validation. `every_n_epochs` and
-    `save_on_train_epoch_end` change that. Nothing is saved in a fast_dev_run, in the sanity check, nor outside of
+    `save_on_train_epoch_end` change that. When the process is asked to end (SIGTERM), last.ckpt is written in any case,
+    with everything that is needed to go on. Nothing is saved in a fast_dev_run, in the sanity check, nor outside of
     `fit`.
 
     What: with `save_top_k=1` the file with the best score, or the newest one if nothing is monitored. A new file is
@@ -215,6 +216,18 @@ class ModelCheckpoint(Callback):
         if not self._idle(trainer) and self._saves_at_epoch_end(trainer):
             self._save_if_due(trainer)
 
+    def on_preemption(self, trainer: TrainerView, pl_module: LightningModule, signum: int) -> None:
+        """Write last.ckpt, from which training goes on where it stopped, whatever else is saved and when."""
+        if self._idle(trainer):
+            return
+        path = self._choose_path(trainer, _LAST)
+        after = replace(self._record, last_model_path=path)
+        with self._promise(after):
+            trainer.save_checkpoint(path)  # all of it: from the weights alone nothing can be resumed
+            self._announce(trainer, path)
+        self._record = after
+        trainer.print(f"Saved {path}")
+
     def _idle(self, trainer: TrainerView) -> bool:
         return bool(trainer.fast_dev_run) or trainer.sanity_checking or trainer.state.fn != "fit"
 
@@ -298,6 +311,9 @@ class ModelCheckpoint(Callback):
 
     def _write(self, trainer: TrainerView, path: str) -> None:
         trainer.save_checkpoint(path, self.save_weights_only)
+        self._announce(trainer, path)
+
+    def _announce(self, trainer: TrainerView, path: str) -> None:
         self._written.add(path)
         if trainer.is_global_zero:
             for logger in trainer.loggers:

@@ -57,7 +57,12 @@ class Hooks:
         """The first exception of the run, KeyboardInterrupt included, before any teardown."""
 
     def on_preemption(self, trainer: TrainerView, pl_module: LightningModule, signum: int) -> None:
-        """The process was asked to end (SIGTERM). Nothing calls it yet: it comes with hookloop's signal handling."""
+        """The process was asked to end (SIGTERM): the running batch is done, and the run ends after this hook.
+
+        Called once, in training, validation (inside a fit too), test and prediction. Callbacks of Order LAST save here:
+        what is resumed from such a file goes on with the next batch, or with the validation that was cut short.
+        Afterwards the run is unwound by a `SIGTERMException`, which ends the process with exit code 143.
+        """
 
     # sanity check
 

@@ -1,7 +1,8 @@
 """Every error that hookloop raises on purpose. No logic.
 
-All of them are `HookloopError`; those about what the user passed are `ValueError` too, so that code which catches the
-standard exception keeps working.
+All of them but one are `HookloopError`; those about what the user passed are `ValueError` too, so that code which
+catches the standard exception keeps working. The one is `SIGTERMException`, which is no error but the end of the
+process.
 """
 
 
@@ -31,3 +32,17 @@ class CallbackFactoryError(MisconfigurationError):
 
 class CheckpointError(HookloopError, RuntimeError):
     """A checkpoint could not be written, read, or fitted to what is being restored."""
+
+
+class SIGTERMException(SystemExit):
+    """The process was asked to end by a signal, and the run has been unwound.
+
+    Uncaught, it ends the process with exit code 128 + the signal's number, as a shell tells it: 143 for SIGTERM.
+
+    Args:
+        signum: the signal's number.
+    """
+
+    def __init__(self, signum: int = 15) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum

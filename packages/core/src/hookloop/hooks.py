@@ -39,6 +39,14 @@ class HookCalls:
         def __getattr__(self, name: str) -> Call: ...
 
 
+class LastCalls:
+    """For each hook in `BEFORE_LAST`, the calls of Order LAST as one callable, or None where there are none."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Call | None: ...
+
+
 class CompiledHooks(HookCalls):
     """What the loops call: `hooks.on_train_batch_end(outputs, batch, batch_idx)`.
 
@@ -53,7 +61,7 @@ class CompiledHooks(HookCalls):
         profiler: times every call if it listens; None costs nothing.
 
     Attributes:
-        last: the calls of Order LAST for the hooks in `BEFORE_LAST`.
+        last: the calls of Order LAST for the hooks in `BEFORE_LAST`, None where there are none.
         own: the methods in `MODULE_METHODS`, each setting the running hook if the module overrides it.
         callbacks: in the order in which they run.
     """
@@ -69,7 +77,7 @@ class CompiledHooks(HookCalls):
         check_module(module)
         if datamodule is not None:
             check_datamodule(datamodule)
-        self.last = HookCalls()
+        self.last = LastCalls()
         self.own = HookCalls()
         self.callbacks: tuple[Callback, ...] = ()
         self._orders: list[Order] = []
@@ -113,7 +121,8 @@ class CompiledHooks(HookCalls):
             early, late = self._calls(name, Order.FIRST, Order.NORMAL), self._calls(name, Order.MONITOR)
             last = self._calls(name, Order.LAST)
             if name in BEFORE_LAST:
-                setattr(self.last, name, self._dispatch(name, last))
+                # None, and not a no-op: a hook that nobody overrides costs one call, and this is the second one.
+                setattr(self.last, name, self._dispatch(name, last) if last else None)
             else:
                 late += last
             own = None if name in MODULE_METHODS else self._module_call(name)

@@ -61,12 +61,21 @@ class TrainerStatus(StrEnum):
 
 @dataclass(slots=True)
 class TrainerState:
-    """Where the trainer is. `should_stop` is the one thing that others write: a request to end training early."""
+    """Where the trainer is. `should_stop` is the one thing that others write: a request to end training early.
+
+    Attributes:
+        fn: the entry point that runs, or ran last.
+        stage: what it does at the moment; None between entry points.
+        status: how it stands.
+        should_stop: whether somebody asked to end training.
+        received_signal: number of the signal by which the process was asked to end during the last entry point.
+    """
 
     fn: TrainerFn | None = None
     stage: RunningStage | None = None
     status: TrainerStatus = TrainerStatus.INITIALIZING
     should_stop: bool = False
+    received_signal: int | None = None
 
     @property
     def finished(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 from hookloop.hook_checks import check_dataloader_idx, fit_step, overrides
 from hookloop.loaders import iterate
 from hookloop.loops.optimize import step_schedulers
+from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
 from hookloop.module import LightningModule
 from hookloop.random_state import isolated_random_state
@@ -25,6 +26,7 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
         for each loader, for each batch:
             batch to the device
             on_validation_batch_start, validation_step, on_validation_batch_end
+            if SIGTERM has come: on_preemption, and the run ends
         epoch metrics are complete
         on_validation_epoch_end
         the loggers get their row; trainer.callback_metrics has the values
@@ -69,7 +71,7 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
                 progress.validated_at = progress.batch
                 if run.optimization.schedulers and progress.window_filled == 0:
                     step_schedulers(run, "step", plateau=True)
-            if kind == "validation":
+            if save is not None and kind == "validation":
                 save()
     finally:
         recorder.resume(outer)
@@ -77,7 +79,7 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
 
 
 def _evaluate_batches(run: Run, kind: str, step: Callable[..., Any], loaders: list[tuple[Any, float]]) -> None:
-    hooks, recorder, log_every = run.hooks, run.recorder, run.limits.log_every_n_steps
+    hooks, recorder, state, log_every = run.hooks, run.recorder, run.state, run.limits.log_every_n_steps
     transfer = transfer_function(run)
     batch_start, step_name, batch_end = f"on_{kind}_batch_start", f"{kind}_step", f"on_{kind}_batch_end"
     several = len(loaders) > 1
@@ -100,6 +102,8 @@ def _evaluate_batches(run: Run, kind: str, step: Callable[..., Any], loaders: li
                 recorder.keep_step(run.progress.epoch)
                 if recorder.kept_steps >= log_every:
                     recorder.send_kept_steps()
+            if state.received_signal is not None:
+                end_preempted(run)
     recorder.send_kept_steps()
 
 

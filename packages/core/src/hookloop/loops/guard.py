@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
+from hookloop.errors import SIGTERMException
 from hookloop.hooks import add_note
 from hookloop.loggers import Logger
 from hookloop.loops.interrupts import DeferredInterrupts
+from hookloop.loops.signals import PreemptionSignals
 from hookloop.run import Run
 from hookloop.stage import TrainerStatus
 
@@ -23,7 +25,7 @@ class Closing(NamedTuple):
 def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing: Sequence[Closing]) -> T:
     """Run the body of an entry point and unwind it.
 
-        body()
+        body()                             # SIGTERM is noted meanwhile, and honoured by the loops
         on an exception: on_exception of every callback and the datamodule
         teardown of all that was set up; finalize of every logger; everything in `closing`
 
@@ -39,9 +41,11 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
     assert run.state.fn is not None
     failure: BaseException | None = None
     interrupts = DeferredInterrupts()
+    signals = PreemptionSignals(run.state)
     run.state.status = TrainerStatus.RUNNING
     try:
         try:
+            signals.watch()
             try:
                 result = body()
             finally:
@@ -55,13 +59,14 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
             failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")
         for owner, method, arguments in closing:
             failure = _attempt(run, failure, owner, method, *arguments)
-        if interrupts.pressed and failure is None:
-            failure = KeyboardInterrupt()
-            run.hooks.report_exception(failure)
+        if failure is None and (late := _asked_to_end(run, interrupts)) is not None:
+            failure = late
+            run.hooks.report_exception(late)
         run.hooks.detach()
         run.state.stage = None
         run.state.status = TrainerStatus.FINISHED if failure is None else TrainerStatus.INTERRUPTED
     finally:
+        signals.restore()
         interrupts.restore()
     if failure is None:
         return result
@@ -71,6 +76,13 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
         # The exception's traceback holds this frame. If the frame held the exception too, whoever catches it would keep
         # the run's batches, workers and device memory until the garbage collector comes.
         failure = None
+
+
+def _asked_to_end(run: Run, interrupts: DeferredInterrupts) -> BaseException | None:
+    """What is raised when the body was through before a request to end was honoured."""
+    if interrupts.pressed:
+        return KeyboardInterrupt()
+    return None if run.state.received_signal is None else SIGTERMException(run.state.received_signal)
 
 
 def _attempt(

@@ -4,6 +4,7 @@ from typing import Any
 
 from hookloop.loaders import iterate
 from hookloop.loops.evaluate import eval_mode, evaluation_step, no_gradients
+from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
 from hookloop.run import Run
 
@@ -16,6 +17,7 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
         for each loader, for each batch:
             batch to the device
             on_predict_batch_start, predict_step, on_predict_batch_end
+            if SIGTERM has come: on_preemption, and the run ends
         on_predict_epoch_end, on_predict_end
         on_predict_model_train, or every submodule's mode as it was
 
@@ -26,7 +28,7 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
     Returns:
         The predictions of each batch, in a list for each loader if there are several; None if none were to be kept.
     """
-    hooks, recorder = run.hooks, run.recorder
+    hooks, recorder, state = run.hooks, run.recorder, run.state
     loaders = run.loaders.evaluation("predict")
     step = evaluation_step(run, "predict_step", len(loaders))
     transfer = transfer_function(run)
@@ -48,6 +50,8 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
                 hooks.on_predict_batch_end(prediction, batch, batch_idx, *which)
                 if return_predictions:
                     kept.append(prediction)
+                if state.received_signal is not None:
+                    end_preempted(run)
             predictions.append(kept)
         hooks.on_predict_epoch_end()
         hooks.on_predict_end()

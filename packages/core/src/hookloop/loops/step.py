@@ -149,7 +149,8 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         every = run.limits.log_every_n_steps
         if every and (progress.logged_step % every == 0 or state.should_stop):
             recorder.send_step(progress.logged_step - 1, progress.epoch)
-    save(outputs, batch, batch_idx)
+    if save is not None:
+        save(outputs, batch, batch_idx)
     return Next.VALIDATE if validate else Next.GO_ON
 
 

@@ -10,6 +10,7 @@ from hookloop.errors import MisconfigurationError
 from hookloop.loaders import iterate
 from hookloop.loops.evaluate import evaluate
 from hookloop.loops.optimize import step_schedulers
+from hookloop.loops.signals import end_preempted
 from hookloop.loops.step import Next, Stepper, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationPlan, validates
@@ -25,6 +26,7 @@ def train(run: Run) -> None:
             on_train_epoch_start
             for each batch:
                 train_batch                     # see hookloop.loops.step: every hook of a step
+                if SIGTERM has come: on_preemption, and the run ends
                 if validation is due: evaluate  # see hookloop.loops.evaluate: every hook of validation
             epoch metrics are complete
             on_train_epoch_end                  # callbacks of FIRST and NORMAL, the module, MONITOR
@@ -57,6 +59,8 @@ def train(run: Run) -> None:
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
+            if run.state.received_signal is not None:
+                end_preempted(run)
             _train_epoch(run, stepper)
         run.hooks.on_train_end()
         run.recorder.end()
@@ -78,6 +82,8 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
     batches = () if cut else iterate(loader, stepper.training_batches, skip=progress.batch)
     for batch_idx, batch, is_last in batches:
         following = train_batch(stepper, plan, batch, batch_idx, is_last)
+        if state.received_signal is not None:
+            end_preempted(run)  # a validation that is due is owed by whoever resumes
         if following is Next.END_EPOCH:
             break
         if following is Next.VALIDATE:
@@ -98,7 +104,8 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
     hooks.on_train_epoch_end()
     step_schedulers(run, "epoch", plateau=True)
     recorder.send_epoch(max(progress.logged_step - 1, 0), progress.epoch)
-    save()
+    if save is not None:
+        save()
     recorder.end()
     recorder.begin(training=True)
     progress.begin_next_epoch()

@@ -1,0 +1,69 @@
+"""The process is asked to end (SIGTERM): a handler takes a note, and the loops honour it after the running batch."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from hookloop.errors import SIGTERMException
+from hookloop.run import Run
+from hookloop.stage import TrainerState
+
+
+class PreemptionSignals:
+    """Between `watch` and `restore`, SIGTERM is noted in `state.received_signal`, and nothing else happens.
+
+    A handler runs between any two instructions: in a save, in a lock of the logging module, in a collective that other
+    ranks do not take part in. What it did there could deadlock or save half a step, so it does not do anything.
+
+    A handler that the user installed before is called after the note is taken, and is there again afterwards. A process
+    that was told to ignore the signal goes on ignoring it. Off the main thread Python can install no
+    handler, so nothing is watched there.
+
+    Args:
+        state: where the note goes.
+    """
+
+    def __init__(self, state: TrainerState) -> None:
+        self._state = state
+        self._before: Any = None
+        state.received_signal = None
+
+    def watch(self) -> None:
+        """Begin to take notes."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before = signal.getsignal(signal.SIGTERM)
+        # None: installed by code that is not Python's, which could not be put back.
+        if before is not None and before != signal.SIG_IGN:
+            self._before = before
+            signal.signal(signal.SIGTERM, self._note)
+
+    def restore(self) -> None:
+        """Put back the handler that was there before, unless somebody else has installed another one meanwhile."""
+        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._note:
+            signal.signal(signal.SIGTERM, self._before)
+        self._before = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._state.received_signal = number
+        if callable(self._before):
+            self._before(number, frame)
+
+
+def end_preempted(run: Run) -> None:
+    """End a run whose process was asked to end: `on_preemption` of every callback, in which those of Order LAST save.
+
+    Called where the counters and the weights agree: after a batch, or before the first one of an epoch.
+
+    Raises:
+        SIGTERMException: always.
+    """
+    signum = run.state.received_signal
+    assert signum is not None
+    if run.strategy.is_global_zero:
+        name = signal.Signals(signum).name
+        print(f"{name} received: the batch is done, and the run ends here.", file=sys.stderr, flush=True)
+    run.hooks.on_preemption(signum)
+    raise SIGTERMException(signum)
