@@ -109,27 +109,35 @@ class CallbackList(MutableSequence[Callback]):
         return repr(self._items)
 
 
-def as_callbacks(given: Any) -> list[Callback]:
-    """What was passed as callbacks (None, one, or several), as a new list."""
+def as_callbacks(given: Any, where: str = "callbacks holds") -> list[Callback]:
+    """What was passed as callbacks (None, one, or several), as a new list.
+
+    Args:
+        given: what was passed.
+        where: how a message begins that says what is wrong with it.
+
+    Raises:
+        MisconfigurationError: something in it is no Callback.
+    """
     if given is None:
         return []
     if isinstance(given, Callback):
         return [given]
-    if isinstance(given, type) or not isinstance(given, Iterable):
-        _check_callback_type(given)
-    return list(given)
+    callbacks: list[Any] = [given] if isinstance(given, type) or not isinstance(given, Iterable) else list(given)
+    for callback in callbacks:
+        _check_callback_type(callback, where)
+    return callbacks
 
 
-def _check_callback_type(callback: object) -> None:
+def _check_callback_type(callback: object, where: str = "callbacks holds") -> None:
     if isinstance(callback, Callback):
         return
     if isinstance(callback, type) and issubclass(callback, Callback):
         raise MisconfigurationError(
-            f"callbacks holds the class {callback.__name__} where an instance is needed: write "
-            f"{callback.__name__}(...)."
+            f"{where} the class {callback.__name__} where an instance is needed: write {callback.__name__}(...)."
         )
     raise MisconfigurationError(
-        f"callbacks holds {callback!r} ({type(callback).__name__}), which is no Callback. Pass instances of "
+        f"{where} {callback!r} ({type(callback).__name__}), which is no Callback. Pass instances of "
         "hookloop.Callback; functions can be wrapped in hookloop.LambdaCallback(on_train_end=...)."
     )
 

@@ -63,13 +63,19 @@ def choose_root(given: Any) -> str:
     """The absolute folder for files, the working directory by default; `~` is the home folder.
 
     Raises:
-        MisconfigurationError: no path.
+        MisconfigurationError: no path, or one that is or goes through a file.
     """
     if given is not None and not isinstance(given, str | os.PathLike):
         raise MisconfigurationError(
             f"default_root_dir={given!r} must be the path of a folder, or None for the working directory."
         )
-    return str(Path(given or ".").expanduser().absolute())
+    root = Path(given or ".").expanduser().absolute()
+    there = next(path for path in (root, *root.parents) if path.exists())
+    if not there.is_dir():
+        raise MisconfigurationError(
+            f"default_root_dir={str(given)!r} must be a folder, and {str(there)!r} is a file. Choose another one."
+        )
+    return str(root)
 
 
 def check_barebones(options: TrainerOptions) -> None:

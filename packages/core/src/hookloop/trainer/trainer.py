@@ -324,6 +324,11 @@ class Trainer(TrainerAttributes):
             What predict_step returned for each batch; a list of these for each loader if there are several.
         """
         checked = self._checked(model, "predict")
+        if not any(overrides(checked, LightningModule, method) for method in ("predict_step", "forward")):
+            raise MisconfigurationError(
+                f"{type(checked).__name__} defines neither predict_step() nor forward(), and trainer.predict() needs "
+                "one of them. Define predict_step(self, batch, batch_idx), which returns the prediction for a batch."
+            )
         path = self._resolve_for(model, ckpt_path)
         if isinstance(dataloaders, LightningDataModule):
             dataloaders, datamodule = None, dataloaders
@@ -461,7 +466,8 @@ class Trainer(TrainerAttributes):
         return guarded(run, self._loggers, with_module_callbacks, closing)
 
     def _add_module_callbacks(self, run: Run) -> None:
-        added = as_callbacks(run.hooks.own.configure_callbacks())
+        where = f"{type(run.module).__name__}.configure_callbacks() returned"
+        added = as_callbacks(run.hooks.own.configure_callbacks(), where)
         if not added:
             return
         before = list(self._callbacks)
