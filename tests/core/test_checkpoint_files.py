@@ -21,7 +21,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hookloop.checkpoint_file import read_checkpoint, write_checkpoint
+from hookloop.checkpoint_file import read_checkpoint, verify_checkpoint, write_checkpoint
 from hookloop.errors import CheckpointError, HookloopError
 
 from .fitting import equal
@@ -238,6 +238,40 @@ def test_a_process_that_is_killed_in_the_middle_of_a_save_leaves_the_old_file(tm
         read_checkpoint(path)
     write_checkpoint(checkpoint(3.0), path)
     assert value_in(path) == 3.0
+    # Each of them is as large as a checkpoint: the next save that succeeds clears them away.
+    assert names_in(tmp_path) == ["model.ckpt"]
+
+
+def test_a_file_that_another_process_is_writing_is_not_cleared_away(tmp_path: Path) -> None:
+    other, finish = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        other.set()
+        assert finish.wait(60)
+
+    thread = threading.Thread(
+        target=write_checkpoint, args=(checkpoint(2.0) | {"blocks": Reduced(pause)}, tmp_path / "other.ckpt")
+    )
+    thread.start()
+    assert other.wait(60)
+    write_checkpoint(checkpoint(1.0), tmp_path / "model.ckpt")
+    finish.set()
+    thread.join()
+
+    assert names_in(tmp_path) == ["model.ckpt", "other.ckpt"]
+    assert torch.load(tmp_path / "other.ckpt", weights_only=True)["state_dict"]["weight"][0] == 2.0
+
+
+def test_files_of_others_are_not_cleared_away(tmp_path: Path) -> None:
+    for name in (".of-another-machine.elsewhere.partial", "mine.partial", ".mine.partial"):
+        (tmp_path / name).write_bytes(b"1")
+    write_checkpoint(checkpoint(1.0), tmp_path / "model.ckpt")
+    assert names_in(tmp_path) == [
+        ".mine.partial",
+        ".of-another-machine.elsewhere.partial",
+        "mine.partial",
+        "model.ckpt",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- a save that fails
@@ -440,15 +474,16 @@ def test_a_file_that_ends_early_is_an_error_wherever_it_ends(new_format: bool, t
             read_checkpoint(path)
 
 
+SMALL = {"state_dict": {"w": torch.ones(2)}, "callbacks": {"a": {"n": [1, 2.0, "x"]}}}
+"""Most of a small file is structure, and not numbers."""
+
+
 @settings(max_examples=300, deadline=None, derandomize=True, report_multiple_bugs=False)
 @given(st.lists(st.tuples(st.floats(0.0, 1.0, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=3))
-def test_a_file_with_wrong_bytes_is_loaded_or_refused_and_never_anything_else(
-    changes: list[tuple[float, int]],
-) -> None:
+def test_a_file_with_wrong_bytes_is_refused_unless_it_says_the_same(changes: list[tuple[float, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.ckpt"
-        # Most of a small file is structure, and not numbers.
-        write_checkpoint({"state_dict": {"w": torch.ones(2)}, "callbacks": {"a": {"n": [1, 2.0, "x"]}}}, path)
+        write_checkpoint(SMALL, path)
         content = bytearray(path.read_bytes())
         for where, byte in changes:
             content[int(where * len(content))] = byte
@@ -458,7 +493,47 @@ def test_a_file_with_wrong_bytes_is_loaded_or_refused_and_never_anything_else(
         except CheckpointError as error:
             assert "model.ckpt" in str(error)  # noqa: PT017 - either outcome is right
         else:
-            assert "state_dict" in loaded
+            assert equal(loaded, SMALL)
+
+
+def test_every_flipped_bit_that_changes_what_is_loaded_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    write_checkpoint(SMALL, path)
+    whole = path.read_bytes()
+    silently_other, refused = [], 0
+    for at in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        try:
+            if not equal(read_checkpoint(path), SMALL):
+                silently_other.append(at)
+        except CheckpointError:
+            refused += 1
+    assert silently_other == []
+    # Padding is the rest.
+    assert refused > 500
+
+
+def test_torch_alone_reads_a_flipped_bit_as_another_number(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    write_checkpoint(checkpoint(1.0), path)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+    assert not equal(torch.load(path, weights_only=True), checkpoint(1.0))
+    with pytest.raises(
+        CheckpointError, match=r"model\.ckpt cannot be read \(the checksum of its record .*data/0.*damaged"
+    ):
+        verify_checkpoint(path)
+
+
+def test_files_of_torch_s_older_format_have_no_checksums_and_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    torch.save(SMALL, path, _use_new_zipfile_serialization=False)
+    verify_checkpoint(path)
+    assert equal(read_checkpoint(path), SMALL)
 
 
 # ------------------------------------------------------------------------------------------- what needs code to load

@@ -3,9 +3,12 @@
 import os
 import pickle
 import re
-from contextlib import suppress
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import torch
@@ -30,28 +33,78 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         CheckpointError: it could not be written; nothing has changed at `path`.
     """
     target = Path(path)
-    beside = target.parent / f".{uuid4().hex}.partial"
     try:
         if not target.name or target.is_dir():
             raise IsADirectoryError("a file name is needed, and this is a folder")
         if target.exists() and not target.is_file():
             raise FileExistsError("this is a device or a pipe, and the rename would replace it")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("xb") as file:
+        with _beside(target) as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(target)
+            Path(file.name).replace(target)
         _sync_folder(target.parent)
+        _remove_abandoned(target.parent)
     except (OSError, RuntimeError, ValueError, pickle.PicklingError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"The checkpoint {target} could not be written ({type(error).__name__}: {error}). What was there before is "
             "unchanged. Check the folder's permissions and free space, and that every state is made of tensors, "
             "numbers, strings and containers of them."
         ) from error
-    finally:
-        with suppress(OSError, ValueError):
-            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[IO[bytes]]:
+    """A new file in the folder of `target`, locked for as long as it is open; deleted afterwards unless renamed."""
+    while True:
+        file = (target.parent / f".{uuid4().hex}{_partial()}").open("xb")
+        try:
+            # Somebody may have taken it for an abandoned one before it was locked.
+            if _lock(file) and Path(file.name).exists():
+                yield file
+                return
+        finally:
+            with suppress(OSError):
+                Path(file.name).unlink(missing_ok=True)
+            file.close()
+
+
+def _partial() -> str:
+    """How names of files end that this machine is writing."""
+    node = os.uname().nodename if hasattr(os, "uname") else ""
+    return f".{re.sub(r'[^A-Za-z0-9-]', '-', node)}.partial"
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file; False if another process has locked it. The lock ends with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing is locked there, and nothing is taken for abandoned
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: see _remove_abandoned
+        return True
+    return True
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what saves left behind whose processes were killed: each is as large as a checkpoint.
+
+    A file that is being written is locked, by whichever process. Where files cannot be locked, none is deleted; nor is
+    one of another machine, whose locks some network file systems do not show.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    for path in folder.glob(f".*{_partial()}"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -80,8 +133,40 @@ def check_is_there(path: str | Path) -> None:
         raise CheckpointError(f"There is no checkpoint {source} ({there}).")
 
 
+def verify_checkpoint(path: str | Path) -> None:
+    """Check every byte of a checkpoint against the checksums (CRC-32) that were written with it.
+
+    torch.load reads a file whose bits have flipped without a word, and gives other weights. In an archive, which is
+    what torch has written by default since version 1.6, every record has its checksum. Files of the older format have
+    none, and there is nothing to check in them.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not what was written.
+    """
+    check_is_there(path)
+    source = Path(path)
+    try:
+        if not zipfile.is_zipfile(source):
+            with source.open("rb") as file:
+                if file.read(2) != b"PK":
+                    return
+            raise zipfile.BadZipFile("its end is missing")
+        with zipfile.ZipFile(source) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise _damaged(source, f"{type(error).__name__}: {error}") from error
+    if damaged is not None:
+        raise _damaged(source, f"the checksum of its record {damaged!r} is another one")
+
+
+def _damaged(source: Path, cause: str) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint {source} cannot be read ({cause}): it is damaged or incomplete. Choose another one."
+    )
+
+
 def read_checkpoint(path: str | Path, weights_only: bool = True) -> dict[str, Any]:
-    """Read a checkpoint; its tensors are on the CPU.
+    """Read a checkpoint, after `verify_checkpoint`; its tensors are on the CPU.
 
     Args:
         path: the file.
@@ -91,7 +176,7 @@ def read_checkpoint(path: str | Path, weights_only: bool = True) -> dict[str, An
     Raises:
         CheckpointError: there is no such file, it is damaged, or it holds objects that weights_only refuses.
     """
-    check_is_there(path)
+    verify_checkpoint(path)
     source = Path(path)
     try:
         checkpoint = torch.load(source, map_location="cpu", weights_only=weights_only)
@@ -105,10 +190,7 @@ def read_checkpoint(path: str | Path, weights_only: bool = True) -> dict[str, An
             "code that it holds."
         ) from error
     except Exception as error:  # damaged bytes can make torch and pickle raise anything
-        raise CheckpointError(
-            f"The checkpoint {source} cannot be read ({type(error).__name__}: {error}): it is damaged or incomplete. "
-            "Choose another one."
-        ) from error
+        raise _damaged(source, f"{type(error).__name__}: {error}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(
             f'{source} is no checkpoint: a dict with "state_dict" is expected, and it holds a '
