@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,6 +107,8 @@ DEFAULTS: dict[str, Any] = {
     "accelerator": "auto",
     "devices": "auto",
     "strategy": "auto",
+    "num_nodes": 1,
+    "sync_batchnorm": False,
     "precision": None,
     "callbacks": None,
     "logger": None,
@@ -126,6 +129,9 @@ DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 2,
     "fast_dev_run": False,
     "inference_mode": True,
+    "deterministic": None,
+    "benchmark": None,
+    "detect_anomaly": False,
     "barebones": False,
     "profiler": None,
     "registered_callbacks": True,
@@ -141,6 +147,8 @@ ACCEPTED: dict[str, list[Any]] = {
     "accelerator": ["auto", "cpu", CPUAccelerator()],
     "devices": ["auto", 1, "1", [0], "0,"],
     "strategy": ["auto", "single_device", ON_THE_CPU],
+    "num_nodes": [1, np.int64(1)],
+    "sync_batchnorm": [False],
     "precision": [
         *(None, 16, 32, 64, "16", "32", "64", "bf16"),
         *("64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"),
@@ -159,11 +167,14 @@ ACCEPTED: dict[str, list[Any]] = {
     "limit_val_batches": [0, 1, 1000, 0.0, 0.5, 1.0],
     "limit_test_batches": [0, 1, 1000, 0.0, 0.5, 1.0],
     "limit_predict_batches": [0, 1, 1000, 0.0, 0.5, 1.0],
-    "val_check_interval": [1, 1000, 0.01, 1.0],
+    "val_check_interval": [1, 1000, 0.01, "00:00:10:00", timedelta(minutes=10), {"minutes": 10}, 1.0],
     "check_val_every_n_epoch": [1, 7],
     "num_sanity_val_steps": [-1, 0, 1, 1000],
     "fast_dev_run": [False, True, 0, 1, 7],
     "inference_mode": [True, False],
+    "deterministic": [None, True, False, "warn"],
+    "benchmark": [None, True, False],
+    "detect_anomaly": [True, False],
     "barebones": [False],
     "profiler": [None, "simple", Profiler(), SimpleProfiler()],
     "registered_callbacks": [True, ["everything"], ("supplier",), ["Supplier", "everything"]],
@@ -183,6 +194,19 @@ REFUSED: list[tuple[str, list[Any], str]] = [
         r"max_time={} needs a callback of family 'timer'.*pip install hookloop-callbacks-monitoring",
     ),
     (
+        "max_time",
+        ["01:00", "1:2:3", "soon", "", 60, 1.5, True, []],
+        r'max_time={} .* is no length of time\. Write it as "DD:HH:MM:SS" .*"00:01:30:00", as a datetime.timedelta, or',
+    ),
+    ("max_time", [{"hour": 1}], r"max_time={} has 'hour', and a dict of time holds any of weeks, days, hours, minut"),
+    ("max_time", [{}], "max_time={} is empty, and a dict of time holds any of weeks, days, hours"),
+    ("max_time", [{"hours": "one"}, {"days": 10**10}], "max_time={} is no length of time: .*timedelta"),
+    (
+        "max_time",
+        ["00:00:00:00", timedelta(0), timedelta(-1), {"hours": -1}],
+        "max_time={} must be longer than no time",
+    ),
+    (
         "accelerator",
         ["tpu", "CPU", "", None, CPUAccelerator],
         r'accelerator={} is not known\. Use one of "auto", "cpu", "cuda", "gpu", or an Accelerator object',
@@ -194,7 +218,20 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ),
     (
         "strategy",
-        ["ddp", "fsdp", None, SingleDeviceStrategy],
+        ["ddp", "dp", "ddp_spawn", "ddp_find_unused_parameters_true", "fsdp", "deepspeed_stage_3", "model_parallel"],
+        "strategy={} trains on several devices and is not supported yet: today hookloop trains on one",
+    ),
+    ("strategy", ["single", "single_devise"], 'strategy={} is not supported. Did you mean "single_device"'),
+    ("num_nodes", [0, -1, True, 1.0, "1", None], "num_nodes={} must be a whole number of at least 1"),
+    ("num_nodes", [2, 64], "num_nodes={} asks for {} machines, and today hookloop trains on one device of one machine"),
+    ("sync_batchnorm", [1, "yes", None], "sync_batchnorm={} must be True or False"),
+    ("sync_batchnorm", [True], "sync_batchnorm=True computes batch norm over .* today hookloop trains in one process"),
+    ("deterministic", ["yes", 1, 0, "Warn"], 'deterministic={} must be True, False, "warn", or None to leave torch'),
+    ("benchmark", ["yes", 1, 0], "benchmark={} must be one of True, False, None"),
+    ("detect_anomaly", ["yes", 1, None], "detect_anomaly={} must be one of True, False"),
+    (
+        "strategy",
+        ["xla", None, SingleDeviceStrategy],
         r'strategy={} is not supported\. Use "auto" or "single_device" \(one device\), or a Strategy object',
     ),
     (
@@ -241,8 +278,20 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("limit_predict_batches", NOT_A_LIMIT, "limit_predict_batches={} must be a whole number of batches of at least 0"),
     (
         "val_check_interval",
-        [*NOT_A_LIMIT, 0, 0.0],
-        "val_check_interval={} must be a whole number of batches of at least 1, or a fraction between 0.0 and 1.0",
+        [*NOT_A_LIMIT, 0, 0.0, torch.ones(())],
+        "val_check_interval={} must be a whole number of batches of at least 1, or a fraction between 0.0 and 1.0, or "
+        'a time such as "00:00:10:00"',
+    ),
+    (
+        "val_check_interval",
+        ["10:00", "0:0:0:x", "1:2:3:4:5"],
+        "val_check_interval={} .str. is no length of time. Write",
+    ),
+    ("val_check_interval", ["00:00:00:00", timedelta(0)], "val_check_interval={} must be longer than no time at all"),
+    (
+        "val_check_interval",
+        [{"epochs": 1}],
+        "val_check_interval={} has 'epochs', and a dict of time holds any of weeks",
     ),
     ("check_val_every_n_epoch", [0, -1, 1.0, True], r"check_val_every_n_epoch={} must be a whole number of at least 1"),
     ("num_sanity_val_steps", [-2, 1.0, True, None], r"num_sanity_val_steps={} must be a whole number of at least -1"),
@@ -445,6 +494,16 @@ EFFECTS: list[tuple[dict[str, Any], str, Any]] = [
     ({"gradient_clip_algorithm": "value"}, "gradient_clip_algorithm", "value"),
     ({"log_every_n_steps": 7}, "log_every_n_steps", 7),
     ({"val_check_interval": 0.25}, "val_check_interval", 0.25),
+    ({"val_check_interval": "01:02:03:04"}, "val_check_interval", timedelta(days=1, seconds=7384)),
+    ({"val_check_interval": {"hours": 1, "seconds": 30}}, "val_check_interval", timedelta(seconds=3630)),
+    ({"val_check_interval": timedelta(days=2), "check_val_every_n_epoch": None}, "check_val_every_n_epoch", None),
+    # Numbers of NumPy mean what they show, and become Python's.
+    ({"max_epochs": np.int64(3)}, "max_epochs", 3),
+    ({"max_steps": np.int32(-1)}, "max_epochs", 1000),
+    ({"val_check_interval": np.float32(0.7)}, "val_check_interval", 0.7),
+    ({"accumulate_grad_batches": np.uint8(4)}, "accumulate_grad_batches", 4),
+    ({"fast_dev_run": np.int64(3)}, "max_epochs", 1),
+    ({"accelerator": "cpu", "devices": np.int64(1)}, "world_size", 1),
     ({"check_val_every_n_epoch": 3}, "check_val_every_n_epoch", 3),
     ({"check_val_every_n_epoch": None, "val_check_interval": 10}, "check_val_every_n_epoch", None),
     ({"fast_dev_run": True}, "fast_dev_run", True),

@@ -34,6 +34,10 @@ class CheckpointError(HookloopError, RuntimeError):
     """A checkpoint could not be written, read, or fitted to what is being restored."""
 
 
+class AnomalyError(HookloopError, RuntimeError):
+    """A loss or a gradient is NaN or infinite, and detect_anomaly=True asked for an error then."""
+
+
 class SIGTERMException(SystemExit):
     """The process was asked to end by a signal, and the run has been unwound.
 

@@ -1,7 +1,9 @@
 """How far a run may go, how much of each loader it uses and how often it does things; validated at construction."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from numbers import Integral, Rational, Real
 from typing import Any
 
 from hookloop.errors import MisconfigurationError
@@ -17,6 +19,8 @@ DEFAULT_MAX_EPOCHS = 1000
 class Limits:
     """The Trainer's numeric arguments, under their own names and with their meaning.
 
+    Numbers of NumPy are numbers, and are kept as Python's. A tensor is none, and neither is a bool.
+
     Changed during a run by the Trainer's setters alone, through `change`, which validates again.
 
     Raises:
@@ -31,13 +35,15 @@ class Limits:
     limit_val_batches: int | float = 1.0
     limit_test_batches: int | float = 1.0
     limit_predict_batches: int | float = 1.0
-    val_check_interval: int | float = 1.0
+    val_check_interval: int | float | timedelta = 1.0
     check_val_every_n_epoch: int | None = 1
     num_sanity_val_steps: int = 2
     accumulate_grad_batches: int = 1
     log_every_n_steps: int = 50
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            setattr(self, field.name, plain_number(getattr(self, field.name)))
         _whole("max_epochs", self.max_epochs, least=UNLIMITED, hint="-1 means no limit")
         _whole("max_steps", self.max_steps, least=UNLIMITED, hint="-1 means no limit")
         _whole("min_epochs", self.min_epochs, least=0)
@@ -50,12 +56,18 @@ class Limits:
         for stage in ("train", "val", "test", "predict"):
             name = f"limit_{stage}_batches"
             _batches_or_fraction(name, getattr(self, name), least=0)
-        _batches_or_fraction("val_check_interval", self.val_check_interval, least=1)
+        if not isinstance(self.val_check_interval, timedelta):
+            _batches_or_fraction(
+                "val_check_interval",
+                self.val_check_interval,
+                least=1,
+                hint=', or a time such as "00:00:10:00" (10 minutes)',
+            )
         if self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float):
             raise MisconfigurationError(
                 f"val_check_interval={self.val_check_interval!r} is a fraction of an epoch, and "
                 "check_val_every_n_epoch=None counts batches across epochs. "
-                "Give val_check_interval as a number of batches, for example val_check_interval=1000."
+                "Give val_check_interval as a number of batches, for example val_check_interval=1000, or as a time."
             )
         if self.max_epochs != UNLIMITED and self.min_epochs > self.max_epochs:
             raise MisconfigurationError(
@@ -87,6 +99,7 @@ class Limits:
         Raises:
             MisconfigurationError: see the class; also a fast_dev_run that is neither a bool nor a number >= 0.
         """
+        max_steps, fast_dev_run = plain_number(max_steps), plain_number(fast_dev_run)
         if max_epochs is None:
             max_epochs = DEFAULT_MAX_EPOCHS if max_steps == UNLIMITED else UNLIMITED
         limits = cls(
@@ -123,9 +136,9 @@ class Limits:
         Raises:
             MisconfigurationError: see the class.
         """
-        replace(self, **values)
-        for name, value in values.items():
-            setattr(self, name, value)
+        checked = replace(self, **values)
+        for name in values:
+            setattr(self, name, getattr(checked, name))
 
     def batches(self, stage: str, loader_length: float) -> float:
         """How many batches of a loader are used.
@@ -166,12 +179,14 @@ class Limits:
             training_batches: batches of one training epoch, `math.inf` if unknown.
 
         Returns:
-            A whole number >= 1, or `math.inf` when the end of the epoch triggers, wherever that is.
+            A whole number >= 1, or `math.inf` when the end of the epoch triggers, wherever that is, or the clock.
 
         Raises:
             MisconfigurationError: the interval is longer than the epoch, or a fraction of an unknown length.
         """
         interval = self.val_check_interval
+        if isinstance(interval, timedelta):
+            return math.inf
         if isinstance(interval, int):
             if interval > training_batches and self.check_val_every_n_epoch is not None:
                 raise MisconfigurationError(
@@ -190,18 +205,31 @@ class Limits:
         return max(1, int(training_batches * interval))
 
 
+def plain_number(value: Any) -> Any:
+    """Python's own number for one of another library, such as NumPy; anything else as it is, bools and tensors too."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, Rational):
+        # The shortest decimal that means it: np.float32(0.7) was meant as 0.7, and not as 0.699999988.
+        return float(str(value))
+    return value
+
+
 def _whole(name: str, value: object, *, least: int, hint: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         suffix = f" ({hint})" if hint else ""
         raise MisconfigurationError(f"{name}={value!r} must be a whole number of at least {least}{suffix}.")
 
 
-def _batches_or_fraction(name: str, value: object, *, least: int) -> None:
+def _batches_or_fraction(name: str, value: object, *, least: int, hint: str = "") -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and isinstance(value, int) and value >= least:
         return
     if number and isinstance(value, float) and 0.0 <= value <= 1.0 and (least == 0 or value > 0.0):
         return
     raise MisconfigurationError(
-        f"{name}={value!r} must be a whole number of batches of at least {least}, or a fraction between 0.0 and 1.0."
+        f"{name}={value!r} must be a whole number of batches of at least {least}, or a fraction between 0.0 and 1.0"
+        f"{hint}."
     )

@@ -23,6 +23,8 @@ class TrainerOptions:
     accelerator: Any = "auto"
     devices: Any = "auto"
     strategy: Any = "auto"
+    num_nodes: int = 1
+    sync_batchnorm: bool = False
     precision: Any = None
     callbacks: tuple[Callback, ...] = ()
     logger: Any = None
@@ -38,11 +40,14 @@ class TrainerOptions:
     limit_val_batches: int | float = 1.0
     limit_test_batches: int | float = 1.0
     limit_predict_batches: int | float = 1.0
-    val_check_interval: int | float = 1.0
+    val_check_interval: int | float | str | timedelta | dict[str, int] = 1.0
     check_val_every_n_epoch: int | None = 1
     num_sanity_val_steps: int = 2
     fast_dev_run: bool | int = False
     inference_mode: bool = True
+    deterministic: bool | str | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
     barebones: bool = False
     profiler: Any = None
     registered_callbacks: bool | Sequence[str] = True

@@ -31,6 +31,7 @@ class Run:
         optimization: optimizers, schedulers and clipping; empty but in a fit.
         state: entry point, stage, status, and the wish to stop.
         inference_mode: whether evaluation runs under torch.inference_mode rather than no_grad.
+        detect_anomaly: whether a loss that is NaN or infinite is an error.
     """
 
     module: LightningModule
@@ -45,3 +46,4 @@ class Run:
     optimization: Optimization
     state: TrainerState
     inference_mode: bool = True
+    detect_anomaly: bool = False

@@ -1,6 +1,7 @@
 """`TrainerView`: the whole of what a callback or a module may ask of the trainer that runs it."""
 
 from collections.abc import MutableSequence, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,8 +131,8 @@ class TrainerView(Protocol):
     def accumulate_grad_batches(self, value: int) -> None: ...
 
     @property
-    def val_check_interval(self) -> int | float:
-        """Training batches between validations, or a fraction of the epoch, as it was passed."""
+    def val_check_interval(self) -> int | float | timedelta:
+        """Training batches between validations, or a fraction of the epoch, as it was passed; or the time between."""
         ...
 
     @property

@@ -1,5 +1,7 @@
 """From the Trainer's `accelerator` and `devices` to an accelerator and torch devices."""
 
+from numbers import Integral
+
 import torch
 
 from hookloop.accelerators.accelerator import Accelerator
@@ -46,6 +48,8 @@ def _accelerator(accelerator: str | Accelerator) -> Accelerator:
 
 def _indices(accelerator: Accelerator, devices: int | str | list[int]) -> list[int]:
     given, count = devices, accelerator.device_count()
+    if isinstance(devices, Integral) and not isinstance(devices, bool):
+        devices = int(devices)  # of NumPy, for example
     if devices == "auto":
         return [0]
     if isinstance(devices, str):

@@ -71,7 +71,7 @@ def check_passed(options: TrainerOptions) -> None:
             warnings.warn(
                 f"{family.as_given(options)} is not used, because callbacks holds {names}, which keeps its own limit. "
                 "Drop one or the other.",
-                stacklevel=4,  # the line that calls Trainer(...)
+                stacklevel=5,  # the line that calls Trainer(...)
             )
 
 

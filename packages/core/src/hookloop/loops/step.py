@@ -67,9 +67,14 @@ class Stepper:
             for name in ("optimizer_step", "optimizer_zero_grad", "backward")
         )
         precision = run.strategy.precision
+        step = run.strategy.step_function(step)
+        if run.detect_anomaly:
+            from hookloop.loops.anomalies import watched  # only for those who look for one
+
+            step = watched(run, step)
         return cls(
             run,
-            run.strategy.step_function(step),
+            step,
             transfer_function(run),
             optimizer,
             optimizer is not None and not custom_step and run.strategy.steps_directly(optimizer),

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def train(run: Run) -> None:
     if validates(run):
         run.loaders.evaluation("val")
     stepper = Stepper.of(run)
-    with torch.enable_grad():
+    with torch.enable_grad(), _watching(run):
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
@@ -64,6 +65,14 @@ def train(run: Run) -> None:
             _train_epoch(run, stepper)
         run.hooks.on_train_end()
         run.recorder.end()
+
+
+def _watching(run: Run) -> AbstractContextManager[None]:
+    if not run.detect_anomaly:
+        return nullcontext()
+    from hookloop.loops.anomalies import naming_the_batch  # only for those who look for one
+
+    return naming_the_batch(run)
 
 
 def _train_epoch(run: Run, stepper: Stepper) -> None:

@@ -1,5 +1,7 @@
 """From the Trainer's `strategy` and devices to a strategy."""
 
+from difflib import get_close_matches
+
 import torch
 
 from hookloop.accelerators import Accelerator
@@ -7,6 +9,11 @@ from hookloop.errors import MisconfigurationError
 from hookloop.precision import Precision
 from hookloop.strategies.single_device import SingleDeviceStrategy
 from hookloop.strategies.strategy import Strategy
+
+_NAMES = ("auto", "single_device")
+
+_SEVERAL_DEVICES = ("ddp", "dp", "fsdp", "deepspeed", "model", "horovod", "bagua", "colossalai")
+"""What names of strategies for several devices begin with, in Lightning and elsewhere."""
 
 
 def select_strategy(
@@ -19,13 +26,23 @@ def select_strategy(
     """
     if isinstance(strategy, Strategy):
         return strategy
-    if strategy not in ("auto", "single_device"):
-        raise MisconfigurationError(
-            f'strategy={strategy!r} is not supported. Use "auto" or "single_device" (one device), or a Strategy object.'
-        )
+    if strategy not in _NAMES:
+        raise MisconfigurationError(_refusal(strategy))
     if len(devices) > 1:
         raise MisconfigurationError(
             f"devices asks for {len(devices)} {accelerator.name} devices, and today hookloop trains on one. Use "
             "devices=1."
         )
     return SingleDeviceStrategy(accelerator, devices[0], precision)
+
+
+def _refusal(strategy: object) -> str:
+    use = 'Use "auto" or "single_device" (one device), or a Strategy object.'
+    if isinstance(strategy, str) and strategy.partition("_")[0] in _SEVERAL_DEVICES:
+        return (
+            f"strategy={strategy!r} trains on several devices and is not supported yet: today hookloop trains on one. "
+            + use
+        )
+    near = get_close_matches(strategy, _NAMES, n=1) if isinstance(strategy, str) else []
+    meant = f' Did you mean "{near[0]}"?' if near else ""
+    return f"strategy={strategy!r} is not supported.{meant} {use}"

@@ -2,11 +2,14 @@
 
 import math
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from hookloop.accelerators import Accelerator
+from hookloop.durations import duration
 from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
+from hookloop.limits import plain_number
 from hookloop.loggers import Logger, check_logger
 from hookloop.options import TrainerOptions
 from hookloop.precision import Precision
@@ -102,7 +105,7 @@ def check_clipping(options: TrainerOptions) -> None:
         MisconfigurationError: a negative value or an unknown algorithm.
         MisconfigurationTypeError: a value that is no number.
     """
-    value, algorithm = options.gradient_clip_val, options.gradient_clip_algorithm
+    value, algorithm = plain_number(options.gradient_clip_val), options.gradient_clip_algorithm
     if value is not None:
         message = f"gradient_clip_val={value!r} must be a number of at least 0, or None for no clipping."
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -113,6 +116,51 @@ def check_clipping(options: TrainerOptions) -> None:
         raise MisconfigurationError(
             f'gradient_clip_algorithm={algorithm!r} is not known. Use "norm" (total norm) or "value" (each element).'
         )
+
+
+def check_processes(options: TrainerOptions) -> None:
+    """Check the arguments about several machines and processes, of which there is one today.
+
+    Raises:
+        MisconfigurationError: a value of the wrong kind, or one that asks for several.
+    """
+    nodes, sync = plain_number(options.num_nodes), options.sync_batchnorm
+    if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 1:
+        raise MisconfigurationError(f"num_nodes={options.num_nodes!r} must be a whole number of at least 1.")
+    if nodes > 1:
+        raise MisconfigurationError(
+            f"num_nodes={nodes} asks for {nodes} machines, and today hookloop trains on one device of one machine. Use "
+            "num_nodes=1."
+        )
+    if not isinstance(sync, bool):
+        raise MisconfigurationError(f"sync_batchnorm={sync!r} must be True or False.")
+    if sync:
+        raise MisconfigurationError(
+            "sync_batchnorm=True computes batch norm over the batches of all processes, and today hookloop trains in "
+            "one process, whose batch norm sees its whole batch anyway. Leave it out."
+        )
+
+
+def check_max_time(options: TrainerOptions) -> None:
+    """Check that `max_time` is a length of time; who keeps to it is a callback of family "timer".
+
+    Raises:
+        MisconfigurationError: it is none.
+    """
+    if options.max_time is not None:
+        duration("max_time", options.max_time)
+
+
+def validation_interval(given: Any) -> int | float | timedelta:
+    """`val_check_interval` as the limits take it: a time in any of its forms as a timedelta, anything else as it is.
+
+    Raises:
+        MisconfigurationError: it looks like a time and is none.
+    """
+    if isinstance(given, timedelta | dict) or (isinstance(given, str) and ":" in given):
+        return duration("val_check_interval", given)
+    interval: int | float = given  # checked with the other limits
+    return interval
 
 
 def choose_loggers(options: TrainerOptions, root: str) -> list[Logger]:

@@ -1,6 +1,7 @@
 """`TrainerAttributes`: what can be asked of a trainer in every stage and hook; `hookloop.view` has the meanings."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ class TrainerAttributes:
         return self._options.gradient_clip_algorithm
 
     @property
-    def val_check_interval(self) -> int | float:
+    def val_check_interval(self) -> int | float | timedelta:
         return self._limits.val_check_interval
 
     @property

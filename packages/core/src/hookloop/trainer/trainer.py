@@ -34,13 +34,18 @@ from hookloop.strategies import Strategy, select_strategy
 from hookloop.trainer.arguments import (
     check_barebones,
     check_clipping,
+    check_max_time,
+    check_processes,
     check_strategy,
     check_switches,
     choose_loggers,
     choose_profiler,
     choose_root,
+    validation_interval,
 )
 from hookloop.trainer.attributes import TrainerAttributes
+from hookloop.trainer.keywords import known_keywords
+from hookloop.trainer.reproducibility import check_torch_switches, torch_switches
 
 if TYPE_CHECKING:
     from hookloop.discovery import Provenance
@@ -62,6 +67,8 @@ class Trainer(TrainerAttributes):
         accelerator: "auto" (CUDA where there is a device, else the CPU), "cpu", "cuda" or "gpu", or an Accelerator.
         devices: "auto" (one), a number, a list of indices; today hookloop trains on one.
         strategy: "auto", "single_device", or a Strategy.
+        num_nodes: machines to train on; today hookloop trains on one.
+        sync_batchnorm: batch norm over all processes; today there is one, which has nothing to synchronize.
         precision: "32-true" (None), "64-true", "16-true", "bf16-true", "16-mixed" or "bf16-mixed".
         callbacks: one callback or several. The list is copied.
         logger: None or True for a CSVLogger in default_root_dir, False for none, a logger or several.
@@ -80,11 +87,18 @@ class Trainer(TrainerAttributes):
         limit_val_batches: the same for each validation loader.
         limit_test_batches: the same for each test loader.
         limit_predict_batches: the same for each predict loader.
-        val_check_interval: training batches between validations, or a fraction of the epoch.
+        val_check_interval: training batches between validations, or a fraction of the epoch, or the time between them:
+            "DD:HH:MM:SS", a timedelta, or a dict of its arguments.
         check_val_every_n_epoch: epochs between validations; None counts batches across epochs.
         num_sanity_val_steps: validation batches before training, to find errors early; -1 runs all.
         fast_dev_run: run one batch (True), or that many, of everything, and leave no files.
         inference_mode: evaluate under torch.inference_mode rather than torch.no_grad; not inside a fit.
+        deterministic: True: operations that could differ from run to run take another way, or are an error where there
+            is none; "warn": a warning there; False: as fast as can be; None leaves torch as it is. Holds while an entry
+            point runs. Seeds are `seed_everything`'s.
+        benchmark: whether cuDNN measures which of its algorithms is the fastest; None leaves torch as it is, but
+            deterministic=True switches it off. Holds while an entry point runs.
+        detect_anomaly: find the operation whose gradient is NaN, and stop at a loss that is NaN or infinite; slow.
         barebones: nothing but training, for measuring it: no logging, no registered callbacks, no sanity check.
         profiler: None, "simple", or a Profiler; times every hook of every callback.
         registered_callbacks: True for the callbacks that installed packages register, False for none, or the names of
@@ -95,6 +109,7 @@ class Trainer(TrainerAttributes):
         CallbackFactoryError: an installed package's factory is broken; the message says how to go on without it.
     """
 
+    @known_keywords
     def __init__(
         self,
         *,
@@ -106,6 +121,8 @@ class Trainer(TrainerAttributes):
         accelerator: str | Accelerator = "auto",
         devices: int | str | list[int] = "auto",
         strategy: str | Strategy = "auto",
+        num_nodes: int = 1,
+        sync_batchnorm: bool = False,
         precision: str | int | None = None,
         callbacks: Callback | Sequence[Callback] | None = None,
         logger: bool | Logger | Sequence[Logger] | None = None,
@@ -121,11 +138,14 @@ class Trainer(TrainerAttributes):
         limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0,
         limit_predict_batches: int | float = 1.0,
-        val_check_interval: int | float = 1.0,
+        val_check_interval: int | float | str | timedelta | dict[str, int] = 1.0,
         check_val_every_n_epoch: int | None = 1,
         num_sanity_val_steps: int = 2,
         fast_dev_run: bool | int = False,
         inference_mode: bool = True,
+        deterministic: bool | str | None = None,
+        benchmark: bool | None = None,
+        detect_anomaly: bool = False,
         barebones: bool = False,
         profiler: str | Profiler | None = None,
         registered_callbacks: bool | Sequence[str] = True,
@@ -142,6 +162,8 @@ class Trainer(TrainerAttributes):
             accelerator=accelerator,
             devices=devices,
             strategy=strategy,
+            num_nodes=num_nodes,
+            sync_batchnorm=sync_batchnorm,
             precision=precision,
             callbacks=tuple(passed),
             logger=logger,
@@ -162,6 +184,9 @@ class Trainer(TrainerAttributes):
             num_sanity_val_steps=num_sanity_val_steps,
             fast_dev_run=fast_dev_run,
             inference_mode=inference_mode,
+            deterministic=deterministic,
+            benchmark=benchmark,
+            detect_anomaly=detect_anomaly,
             barebones=barebones,
             profiler=profiler,
             registered_callbacks=registered_callbacks,
@@ -171,6 +196,9 @@ class Trainer(TrainerAttributes):
         check_barebones(options)
         check_strategy(options)
         check_clipping(options)
+        check_processes(options)
+        check_torch_switches(options)
+        check_max_time(options)
         self._limits = Limits.from_arguments(
             max_epochs=max_epochs,
             min_epochs=min_epochs,
@@ -181,7 +209,7 @@ class Trainer(TrainerAttributes):
             limit_val_batches=limit_val_batches,
             limit_test_batches=limit_test_batches,
             limit_predict_batches=limit_predict_batches,
-            val_check_interval=val_check_interval,
+            val_check_interval=validation_interval(val_check_interval),
             check_val_every_n_epoch=check_val_every_n_epoch,
             num_sanity_val_steps=0 if barebones else num_sanity_val_steps,
             accumulate_grad_batches=accumulate_grad_batches,
@@ -430,6 +458,7 @@ class Trainer(TrainerAttributes):
             optimization=self._optimization_for(fn, module),
             state=self._state,
             inference_mode=options.inference_mode,
+            detect_anomaly=options.detect_anomaly,
         )
         module._trainer = self
         module._recorder = recorder
@@ -463,7 +492,8 @@ class Trainer(TrainerAttributes):
             Closing(self._profiler, "describe"),
             Closing(self._profiler, "teardown", (stage,)),
         )
-        return guarded(run, self._loggers, with_module_callbacks, closing)
+        with torch_switches(self._options, training=run.state.fn is TrainerFn.FITTING):
+            return guarded(run, self._loggers, with_module_callbacks, closing)
 
     def _add_module_callbacks(self, run: Run) -> None:
         where = f"{type(run.module).__name__}.configure_callbacks() returned"
