@@ -110,7 +110,7 @@ def test_the_next_epoch_keeps_what_was_done_in_all_and_forgets_the_rest(state: d
     progress = Progress()
     progress.load_state_dict(state)
     progress.begin_next_epoch()
-    in_all = {name: state[name] for name in ("global_step", "logged_step", "total_batches")}
+    in_all = {name: state[name] for name in ("global_step", "logged_step", "total_batches", "unvalidated_ms")}
     assert progress.state_dict() == NOTHING_DONE | in_all | {"epoch": state["epoch"] + 1}
 
 

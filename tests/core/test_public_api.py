@@ -85,6 +85,7 @@ def test_the_package_is_marked_as_typed() -> None:
         ("HookError", (errors.MisconfigurationError,)),
         ("CallbackFactoryError", (errors.MisconfigurationError,)),
         ("CheckpointError", (errors.HookloopError,)),
+        ("AnomalyError", (errors.HookloopError, RuntimeError)),
     ],
 )
 def test_errors_can_be_caught_by_what_they_are(name: str, bases: tuple[type, ...]) -> None:

@@ -21,6 +21,7 @@ class Progress:
         epoch_ended: whether the running epoch's batches are over and its on_train_epoch_end has begun: a run that is
             resumed from here goes on with the next one.
         validated_at: value of `batch` when the last validation of the running epoch ended, or -1.
+        unvalidated_ms: milliseconds of training since the last validation ended, where val_check_interval is a time.
         window_size: batches of the running accumulation window, or of the last one.
         window_filled: batches of it that are done, 0 when the optimizer has stepped.
         batch_counted: whether the counters include the batch that hooks run for: so from on_train_batch_end on.
@@ -37,6 +38,7 @@ class Progress:
     epoch_schedulers_stepped: bool = False
     epoch_ended: bool = False
     validated_at: int = -1
+    unvalidated_ms: int = 0
     window_size: int = 1
     window_filled: int = 0
     batch_counted: bool = True

@@ -68,7 +68,7 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
             save = hooks.last.on_validation_end
             getattr(hooks, f"on_{kind}_end")()
             if not standalone and not sanity:
-                progress.validated_at = progress.batch
+                progress.validated_at, progress.unvalidated_ms = progress.batch, 0
                 if run.optimization.schedulers and progress.window_filled == 0:
                     step_schedulers(run, "step", plateau=True)
             if save is not None and kind == "validation":

@@ -14,7 +14,7 @@ from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.step import Next, Stepper, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
-from hookloop.loops.validation_plan import ValidationPlan, validates
+from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, validates
 from hookloop.run import Run
 from hookloop.stage import RunningStage
 
@@ -55,14 +55,14 @@ def train(run: Run) -> None:
         return
     if validates(run):
         run.loaders.evaluation("val")
-    stepper = Stepper.of(run)
+    stepper, clock = Stepper.of(run), ValidationClock.of(progress)
     with torch.enable_grad(), _watching(run):
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
             if run.state.received_signal is not None:
                 end_preempted(run)
-            _train_epoch(run, stepper)
+            _train_epoch(run, stepper, clock)
         run.hooks.on_train_end()
         run.recorder.end()
 
@@ -75,7 +75,7 @@ def _watching(run: Run) -> AbstractContextManager[None]:
     return naming_the_batch(run)
 
 
-def _train_epoch(run: Run, stepper: Stepper) -> None:
+def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     hooks, recorder, progress, state = run.hooks, run.recorder, run.progress, run.state
     loader = run.loaders.training()
     _set_epoch(loader, progress.epoch)
@@ -83,10 +83,10 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
         progress.epoch_started = True
         hooks.on_train_epoch_start()
     max_steps = run.limits.max_steps
-    plan = ValidationPlan.of(run)
+    plan = ValidationPlan.of(run, clock)
     validated = progress.validated_at == progress.batch
     if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping=False):
-        _validate(run)  # owed: the checkpoint was taken between the batch and its validation
+        _validate(run, clock)  # owed: the checkpoint was taken between the batch and its validation
     cut, following = not progress.last_batch and 0 <= max_steps <= progress.global_step, Next.GO_ON
     batches = () if cut else iterate(loader, stepper.training_batches, skip=progress.batch)
     for batch_idx, batch, is_last in batches:
@@ -96,7 +96,7 @@ def _train_epoch(run: Run, stepper: Stepper) -> None:
         if following is Next.END_EPOCH:
             break
         if following is Next.VALIDATE:
-            _validate(run)
+            _validate(run, clock)
         cut = not is_last and (0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run)))
         if cut:
             break
@@ -126,10 +126,11 @@ def _is_inside_an_epoch(run: Run) -> bool:
     return run.progress.epoch_started and (max_epochs == -1 or run.progress.epoch < max_epochs)
 
 
-def _validate(run: Run) -> None:
+def _validate(run: Run, clock: ValidationClock) -> None:
     """Validate inside a fit, and go on as before."""
     run.state.stage = RunningStage.VALIDATING
     evaluate(run, RunningStage.VALIDATING)
+    clock.restart()
     run.state.stage = RunningStage.TRAINING
 
 
