@@ -10,6 +10,7 @@ from hookloop.callback import HOOKS, Callback, Hooks
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import HookError
 from hookloop.module import LightningModule
+from hookloop.module.compiled import compiled_step
 
 
 def own_methods(base: type) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> 
     """
     step: Callable[..., Any] = getattr(module, name)
     if _fits(step, len(arguments)):
-        return step
+        return compiled_step(module, step)
     owner, written = type(module).__name__, f"{name}(self, {', '.join(arguments)})"
     if arguments[-1] == "dataloader_idx":
         raise HookError(
@@ -180,7 +181,8 @@ def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> 
             f"({', '.join(arguments)}). Define it as {written}."
         )
     if _fits(step, 1):
-        return lambda batch, batch_idx: step(batch)
+        alone = compiled_step(module, step)
+        return lambda batch, batch_idx: alone(batch)
     raise HookError(
         f"{owner}.{name} takes ({_names(step)}), and it is called with ({', '.join(arguments)}). "
         f"Define it as {written}."

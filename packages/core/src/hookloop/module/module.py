@@ -25,10 +25,13 @@ class LightningModule(ModuleHooks):
     _trainer: TrainerView | None = None
     _recorder: Recorder | None = None
     _automatic_optimization: bool = True
+    _compiler: Callable[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle of a module is not attached to a trainer, and must not drag it along.
-        state = self.__dict__.copy()
+        # A copy or a pickle of a module is not attached to a trainer, and must not drag it along. It is not compiled
+        # either: torch leaves out what module.compile() made, too.
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        state.pop("_compiler", None)
         state.pop("_trainer", None)
         state.pop("_recorder", None)
         return state

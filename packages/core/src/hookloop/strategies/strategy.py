@@ -12,6 +12,7 @@ from hookloop.accelerators import Accelerator
 from hookloop.batches import move_data_to_device
 from hookloop.distributed import Collectives
 from hookloop.errors import MisconfigurationError
+from hookloop.module.compiled import names_in, plain_names
 from hookloop.precision import Precision
 
 CLIP_ALGORITHMS = ("norm", "value")
@@ -52,12 +53,12 @@ class Strategy(ABC):
         """A step of the module as it runs here, in its precision; called by the loops in its place."""
 
     def module_state_dict(self, module: nn.Module) -> dict[str, Any]:
-        """The module's weights as a checkpoint keeps them."""
-        return module.state_dict()
+        """The module's weights as a checkpoint keeps them: what torch.compile wrote into their names is left out."""
+        return dict(plain_names(module.state_dict()))
 
     def load_module_state_dict(self, module: nn.Module, state: Mapping[str, Any], strict: bool = True) -> None:
         """Load weights into the module."""
-        module.load_state_dict(state, strict=strict)
+        module.load_state_dict(names_in(module, state), strict=strict)
 
     # batches
 

@@ -23,6 +23,7 @@ from hookloop.loggers import Logger
 from hookloop.loops import Closing, guarded
 from hookloop.metrics import NullRecorder, Recorder
 from hookloop.module import LightningModule
+from hookloop.module.compiled import from_compiled, is_compiled, untraced
 from hookloop.optimizers import Optimization
 from hookloop.options import TrainerOptions
 from hookloop.precision import Precision
@@ -437,7 +438,9 @@ class Trainer(TrainerAttributes):
             for stage in ("train", "val", "test", "predict")
         }
         options = self._options
-        recorder_class = NullRecorder if options.barebones else Recorder
+        recorder_class: type[Recorder] = NullRecorder if options.barebones else Recorder
+        if module._compiler is not None:
+            recorder_class = untraced(recorder_class)
         recorder = recorder_class(self._loggers, self._strategy.collectives)
         hooks = CompiledHooks(self, module, datamodule, recorder, self._profiler)
         # After the checks of names: a misspelt train_dataloadr is told its name, and not that there is no loader.
@@ -527,6 +530,8 @@ class Trainer(TrainerAttributes):
                 f"trainer.{entry_point}() was called while this trainer runs {self._state.fn}(). "
                 "Use another Trainer for it."
             )
+        if is_compiled(model):
+            model = from_compiled(model)
         if model is None:
             if self._run is None:
                 raise MisconfigurationError(
