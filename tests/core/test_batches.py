@@ -185,6 +185,8 @@ WALKED: dict[str, Callable[[Tensor], Any]] = {
     "a named tuple": lambda t: Point(t, [t]),
     "a named tuple with a default": lambda t: Point(t),
     "a named tuple made by a call": lambda t: Made(t, 1),
+    "a deque": lambda t: deque([t, 1, (t,)]),
+    "a UserList": lambda t: UserList([t, "a", [t]]),
     "a dict": lambda t: {"x": t, 3: t, "n": 1},
     "an OrderedDict": lambda t: OrderedDict([("b", t), ("a", t)]),
     "an OrderedDict of one's own": lambda t: Ordered([("b", t), ("a", t)]),
@@ -221,7 +223,6 @@ LEFT_ALONE: dict[str, Any] = {
     "bytes": b"tensor",
     "a set": {1, 2},
     "a range": range(3),
-    "a deque": deque([torch.ones(1)]),
     "a generator": (torch.ones(1) for _ in range(1)),
     "an object": Opaque(),
     "a namespace": SimpleNamespace(x=torch.ones(1)),
@@ -256,6 +257,12 @@ def test_a_defaultdict_keeps_its_factory() -> None:
     assert plain(mapped["x"]) == plain(-one())
     assert mapped["new"] == []
     assert list(batch) == ["x"]
+
+
+def test_a_deque_keeps_its_largest_length() -> None:
+    mapped = map_batch(negated, deque([one(1), one(2)], maxlen=2))
+    mapped.append(one(3))
+    assert [tensor[0].item() for tensor in mapped] == [-2, 3]
 
 
 def test_a_counter_keeps_its_counts() -> None:
@@ -448,6 +455,24 @@ def test_a_tensor_that_is_there_already_is_not_copied() -> None:
     assert moved[0] is batch[0]
 
 
+SPARSE = {
+    "coo": lambda: torch.eye(3).to_sparse(),
+    "csr": lambda: torch.eye(3).to_sparse_csr(),
+    "csc": lambda: torch.eye(3).to_sparse_csc(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.parametrize("make", SPARSE.values(), ids=SPARSE)
+def test_a_sparse_tensor_is_moved_mapped_and_measured(make: Callable[[], Tensor]) -> None:
+    batch = {"graph": make()}
+    moved = move_data_to_device(batch, "meta")["graph"]
+    assert (moved.device, moved.layout) == (META, batch["graph"].layout)
+    doubled = map_batch(lambda tensor: tensor * 2, batch)["graph"]
+    assert torch.equal(doubled.to_dense(), 2 * torch.eye(3))
+    assert batch_size(batch) == (3, False)
+
+
 def test_a_packed_sequence_moves_itself() -> None:
     packed = pack_sequence([torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0])])
     moved = move_data_to_device([packed], META)[0]
@@ -525,6 +550,8 @@ SIZES: list[tuple[str, Any, tuple[int, bool]]] = [
     ("an OrderedDict", OrderedDict([("b", torch.ones(5)), ("a", torch.ones(4))]), (5, True)),
     ("a defaultdict", defaultdict(int, x=torch.ones(5)), (5, False)),
     ("a UserDict", UserDict({"x": torch.ones(5)}), (5, False)),
+    ("a deque", deque(["a", torch.ones(5)]), (5, False)),
+    ("a UserList", UserList([[torch.ones(5)], torch.ones(4)]), (5, True)),
     ("a mapping of one's own", Readable({"x": torch.ones(5)}), (5, False)),
     # Its parts are tensors of other lengths; only the user knows what counts.
     ("a packed sequence", PACKED, (4, True)),

@@ -630,9 +630,3 @@ def test_an_empty_loader_trains_nothing_and_says_so(tmp_path: Path) -> None:
         trainer(tmp_path).fit(module, loader(0))
 
     assert module.line == ""
-
-
-@pytest.mark.parametrize("several", [[torch.zeros(1)], {"a": loader(1)}], ids=["list", "dict"])
-def test_several_training_loaders_are_refused_with_what_to_do_instead(tmp_path: Path, several: Any) -> None:
-    with pytest.raises(MisconfigurationError, match=r"stands for several loaders.*ConcatDataset.*batch_size=None"):
-        trainer(tmp_path).fit(Marking(), several)

@@ -133,6 +133,9 @@ DEFAULTS: dict[str, Any] = {
     "benchmark": None,
     "detect_anomaly": False,
     "barebones": False,
+    "overfit_batches": 0.0,
+    "reload_dataloaders_every_n_epochs": 0,
+    "use_distributed_sampler": True,
     "profiler": None,
     "registered_callbacks": True,
 }
@@ -176,6 +179,9 @@ ACCEPTED: dict[str, list[Any]] = {
     "benchmark": [None, True, False],
     "detect_anomaly": [True, False],
     "barebones": [False],
+    "overfit_batches": [0, 1, 1000, 0.0, 0.5, 1.0],
+    "reload_dataloaders_every_n_epochs": [0, 1, 1000],
+    "use_distributed_sampler": [True, False],
     "profiler": [None, "simple", Profiler(), SimpleProfiler()],
     "registered_callbacks": [True, ["everything"], ("supplier",), ["Supplier", "everything"]],
 }
@@ -298,6 +304,13 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("fast_dev_run", [-1, 1.0, "yes", None], r"fast_dev_run={} must be a whole number of at least 0 \(True runs one"),
     ("inference_mode", ["no", 1, None], "inference_mode={}.*True.*False"),
     ("barebones", ["no", 1, None], "barebones={}.*True.*False"),
+    ("overfit_batches", NOT_A_LIMIT, "overfit_batches={} must be a whole number of batches of at least 0, or a fraction"),
+    (
+        "reload_dataloaders_every_n_epochs",
+        [-1, 1.0, True, None],
+        r"reload_dataloaders_every_n_epochs={} must be a whole number of at least 0 \(0 asks for the loaders once\)",
+    ),
+    ("use_distributed_sampler", ["no", 1, None], "use_distributed_sampler={}.*True.*False"),
     ("profiler", ["advanced", True, SimpleProfiler], r'profiler={} is not known\. Use None, "simple", or a hookloop'),
     (
         "registered_callbacks",
@@ -465,6 +478,8 @@ def test_making_a_trainer_leaves_no_file(supplier: Any, tmp_path: Path) -> None:
 
 
 EFFECTS: list[tuple[dict[str, Any], str, Any]] = [
+    ({"overfit_batches": 3}, "overfit_batches", 3),
+    ({"reload_dataloaders_every_n_epochs": 2}, "reload_dataloaders_every_n_epochs", 2),
     ({"max_epochs": 3}, "max_epochs", 3),
     ({"max_epochs": -1}, "max_epochs", -1),
     ({"max_steps": 5}, "max_steps", 5),

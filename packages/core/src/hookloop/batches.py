@@ -1,6 +1,7 @@
 """Nested batches: apply something to every tensor inside, move them, and measure how many samples they hold."""
 
 from abc import ABC
+from collections import UserList, deque
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import fields, is_dataclass
@@ -27,8 +28,8 @@ class Movable(ABC):  # noqa: B024 - what counts as one is decided by the subclas
 def map_batch(function: Callable[[Any], Any], batch: Any, kind: type[Any] | tuple[type[Any], ...] = Tensor) -> Any:
     """The same structure with `function` applied to every part of type `kind`.
 
-    Mappings, lists, tuples, named tuples and dataclass instances are walked through and keep their types and whatever
-    else they hold; anything else stays as it is.
+    Mappings, lists, tuples, named tuples, deques, UserLists and dataclass instances are walked through and keep their
+    types and whatever else they hold; anything else stays as it is.
     """
     if isinstance(batch, kind):
         return function(batch)
@@ -42,6 +43,11 @@ def map_batch(function: Callable[[Any], Any], batch: Any, kind: type[Any] | tupl
         return type(batch)(map_batch(function, value, kind) for value in batch)
     if is_dataclass(batch) and not isinstance(batch, type):
         return _rebuild_dataclass(function, batch, kind)
+    if isinstance(batch, deque | UserList):
+        rebuilt = copy(batch)  # keeps the largest length of a deque
+        for index, value in enumerate(batch):
+            rebuilt[index] = map_batch(function, value, kind)
+        return rebuilt
     return batch
 
 
@@ -104,7 +110,7 @@ def batch_size(batch: Any) -> tuple[int, bool]:
 def _collect_sizes(part: Any, sizes: list[int]) -> None:
     if isinstance(part, Tensor):
         sizes.append(part.size(0) if part.ndim > 0 else 1)
-    elif isinstance(part, list | tuple):
+    elif isinstance(part, list | tuple | deque | UserList):
         # Tensors are measured here and not in a call of their own: batches of a list of tensors are the usual ones.
         for value in part:
             if isinstance(value, Tensor):

@@ -162,6 +162,8 @@ def _names_without_on(base: type) -> tuple[str, ...]:
 def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
     """A step of the module that takes as many of these positional arguments as its signature has room for.
 
+    One that has `dataloader_iter` takes that and nothing else.
+
     Args:
         module: the module.
         name: "training_step", "validation_step", "test_step" or "predict_step".
@@ -172,6 +174,13 @@ def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> 
         HookError: it takes no batch, asks for more, or lacks dataloader_idx where there are several loaders.
     """
     step: Callable[..., Any] = getattr(module, name)
+    if fetches_batches(module, name):
+        if _fits(step, 1):
+            return step
+        raise HookError(
+            f"{type(module).__name__}.{name} takes ({_names(step)}), and a step with dataloader_iter is called with "
+            f"that alone: the batch and its index come from it. Define it as {name}(self, dataloader_iter)."
+        )
     if _fits(step, len(arguments)):
         return compiled_step(module, step)
     owner, written = type(module).__name__, f"{name}(self, {', '.join(arguments)})"
@@ -187,6 +196,15 @@ def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> 
         f"{owner}.{name} takes ({_names(step)}), and it is called with ({', '.join(arguments)}). "
         f"Define it as {written}."
     )
+
+
+def fetches_batches(module: LightningModule, name: str) -> bool:
+    """Whether a step has a parameter `dataloader_iter`: it fetches its batches itself, and gets nothing else."""
+    step: Callable[..., Any] = getattr(module, name)
+    try:
+        return "dataloader_iter" in inspect.signature(step).parameters
+    except (TypeError, ValueError):
+        return False  # written in C
 
 
 def check_dataloader_idx(owners: Iterable[object], names: Iterable[str], several: bool) -> None:

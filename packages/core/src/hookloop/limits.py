@@ -40,6 +40,8 @@ class Limits:
     num_sanity_val_steps: int = 2
     accumulate_grad_batches: int = 1
     log_every_n_steps: int = 50
+    overfit_batches: int | float = 0.0
+    reload_dataloaders_every_n_epochs: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -56,6 +58,13 @@ class Limits:
         for stage in ("train", "val", "test", "predict"):
             name = f"limit_{stage}_batches"
             _batches_or_fraction(name, getattr(self, name), least=0)
+        _batches_or_fraction("overfit_batches", self.overfit_batches, least=0)
+        _whole(
+            "reload_dataloaders_every_n_epochs",
+            self.reload_dataloaders_every_n_epochs,
+            least=0,
+            hint="0 asks for the loaders once",
+        )
         if not isinstance(self.val_check_interval, timedelta):
             _batches_or_fraction(
                 "val_check_interval",
@@ -111,6 +120,9 @@ class Limits:
         )
         if not isinstance(fast_dev_run, bool):
             _whole("fast_dev_run", fast_dev_run, least=0, hint="True runs one batch of everything")
+        if limits.overfit_batches:
+            # As in Lightning, they take the place of both limits, and of what fast_dev_run would make of them.
+            limits.limit_train_batches = limits.limit_val_batches = limits.overfit_batches
         if not fast_dev_run:
             return limits
         batches = int(fast_dev_run)
@@ -120,8 +132,8 @@ class Limits:
             min_epochs=0,
             max_steps=UNLIMITED,
             min_steps=0,
-            limit_train_batches=batches,
-            limit_val_batches=batches,
+            limit_train_batches=limits.overfit_batches or batches,
+            limit_val_batches=limits.overfit_batches or batches,
             limit_test_batches=batches,
             limit_predict_batches=batches,
             val_check_interval=1.0,
@@ -155,6 +167,8 @@ class Limits:
         """
         name = f"limit_{stage}_batches"
         limit: int | float = getattr(self, name)
+        if self.overfit_batches and stage in ("train", "val"):
+            name = "overfit_batches"  # what the user passed
         if isinstance(limit, int):
             return min(limit, loader_length)
         if limit in (0.0, 1.0):

@@ -49,5 +49,8 @@ class TrainerOptions:
     benchmark: bool | None = None
     detect_anomaly: bool = False
     barebones: bool = False
+    overfit_batches: int | float = 0.0
+    reload_dataloaders_every_n_epochs: int = 0
+    use_distributed_sampler: bool = True
     profiler: Any = None
     registered_callbacks: bool | Sequence[str] = True

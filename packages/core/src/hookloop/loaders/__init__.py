@@ -1,4 +1,7 @@
-"""Where batches come from: which loader, how many batches of it, and one after another."""
+"""Where batches come from: which loader, how many batches of it, and one after another.
+
+`combined`, `feed` and `overfit` are imported by those who use them.
+"""
 
 from hookloop.loaders.iterate import iterate
 from hookloop.loaders.loaders import Loaders

@@ -13,7 +13,7 @@ def length(loader: Any) -> float:
     try:
         return len(loader) if isinstance(loader, Sized) else math.inf
     except (TypeError, NotImplementedError):
-        # A DataLoader has __len__ whatever its dataset has.
+        # A DataLoader has __len__ whatever its dataset and its sampler have.
         return math.inf
 
 
@@ -23,11 +23,13 @@ def keeps_its_length(loader: Any) -> bool:
     A map-style dataset has its samples; an iterable one only estimates, and may end early.
     """
     if isinstance(loader, DataLoader):
-        return not isinstance(loader.dataset, IterableDataset)
+        return not isinstance(loader.dataset, IterableDataset) and length(loader) != math.inf
     return isinstance(loader, list | tuple | range)
 
 
-def iterate(loader: Iterable[Any], batches: float, skip: int = 0) -> Iterator[tuple[int, Any, bool]]:
+def iterate(
+    loader: Iterable[Any], batches: float, skip: int = 0, sure: bool | None = None
+) -> Iterator[tuple[int, Any, bool]]:
     """Index, batch, and whether it is the last one, for at most `batches` batches.
 
     Where the length is sure, nothing but the loader's own iterator runs for a batch. Otherwise one batch is read ahead
@@ -37,9 +39,10 @@ def iterate(loader: Iterable[Any], batches: float, skip: int = 0) -> Iterator[tu
         loader: anything that can be iterated.
         batches: how many of its batches to use, `math.inf` for all.
         skip: how many are done already: they are read and left out.
+        sure: whether so many batches are sure to come; None asks `keeps_its_length`.
     """
     iterator = iter(loader)
-    if batches != math.inf and keeps_its_length(loader):
+    if batches != math.inf and (keeps_its_length(loader) if sure is None else sure):
         count = int(batches)
         for _ in islice(iterator, skip):
             pass

@@ -1,6 +1,6 @@
 """`Source`: who supplies the loaders of a stage: the caller's argument, the datamodule, or the module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,13 @@ class Source:
         self.require(stage)
         assert self.get is not None
         loaders = self.get()
-        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+        parts: list[Any] = [loaders]
+        if isinstance(loaders, list | tuple | Mapping):
+            from hookloop.loaders.structure import Structure  # for those who have several
+
+            parts = []
+            Structure.take_apart(loaders, parts)
+        for loader in parts:
             iterable = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
             if not iterable or isinstance(loader, type):
                 raise MisconfigurationError(

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from hookloop.hook_checks import check_dataloader_idx, fit_step, overrides
-from hookloop.loaders import iterate
+from hookloop.hook_checks import check_dataloader_idx, fetches_batches, fit_step, overrides
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
@@ -44,7 +43,10 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
     sanity = stage is RunningStage.SANITY_CHECKING
     kind = "test" if stage is RunningStage.TESTING else "validation"
     hooks, recorder, progress = run.hooks, run.recorder, run.progress
+    if not standalone:
+        run.loaders.renew("val", progress.epoch)
     loaders = run.loaders.evaluation(stage.dataloader_prefix)
+    run.loaders.tell_epoch(stage.dataloader_prefix, progress.epoch)
     batches = run.loaders.sanity_batches() if sanity else run.loaders.batches[stage.dataloader_prefix]
     step = evaluation_step(run, f"{kind}_step", len(loaders))
     if not standalone and not sanity and progress.window_filled == 0:
@@ -55,7 +57,13 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
         with eval_mode(run, kind), no_gradients(run.inference_mode and standalone):
             getattr(hooks, f"on_{kind}_start")()
             getattr(hooks, f"on_{kind}_epoch_start")()
-            _evaluate_batches(run, kind, step, list(zip(loaders, batches, strict=True)))
+            streams = list(zip(loaders, batches, strict=True))
+            if fetches_batches(run.module, f"{kind}_step"):
+                from hookloop.loops.fetching import evaluate_fetching  # a rare kind of step
+
+                evaluate_fetching(run, kind, step, streams, predictions=[])
+            else:
+                _evaluate_batches(run, kind, step, streams)
             recorder.end_epoch()
             getattr(hooks, f"on_{kind}_epoch_end")()
             if not sanity:
@@ -88,7 +96,7 @@ def _evaluate_batches(run: Run, kind: str, step: Callable[..., Any], loaders: li
         # The index is passed on only where there is something to tell apart.
         which = (dataloader_idx,) if several else ()
         recorder.dataloader_idx = dataloader_idx if several else None
-        for batch_idx, batch, _ in iterate(loader, count):
+        for batch_idx, batch, _ in run.loaders.iterate(loader, count):
             if transfer is not None:
                 batch = transfer(batch, dataloader_idx)
             recorder.batch = batch

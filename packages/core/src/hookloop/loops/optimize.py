@@ -97,7 +97,9 @@ def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | 
     Returns:
         What the optimizer's step returned, None without a closure.
     """
-    result = run.strategy.optimizer_step(optimizer, closure or _nothing, partial(before_step, run, optimizer))
+    result = run.strategy.optimizer_step(
+        optimizer, closure or gradients_are_there, partial(before_step, run, optimizer)
+    )
     run.progress.global_step += 1
     run.hooks.on_after_optimizer_step(optimizer)
     return result if closure is not None else None
@@ -121,7 +123,7 @@ def _step_on_request(run: Run, optimizer: Optimizer, closure: Callable[[], Any] 
     return step_optimizer(run, optimizer, None if closure is None else torch.enable_grad()(closure))
 
 
-def _nothing() -> torch.Tensor:
+def gradients_are_there() -> torch.Tensor:
     """The closure of a step whose gradients are there already: any loss will do, None would mean there are none."""
     return torch.tensor(0.0)
 

@@ -1,8 +1,9 @@
 """Prediction: batches in, predictions out."""
 
+from collections.abc import Callable
 from typing import Any
 
-from hookloop.loaders import iterate
+from hookloop.hook_checks import fetches_batches
 from hookloop.loops.evaluate import eval_mode, evaluation_step, no_gradients
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
@@ -28,33 +29,44 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
     Returns:
         The predictions of each batch, in a list for each loader if there are several; None if none were to be kept.
     """
-    hooks, recorder, state = run.hooks, run.recorder, run.state
+    hooks = run.hooks
     loaders = run.loaders.evaluation("predict")
+    run.loaders.tell_epoch("predict", run.progress.epoch)
     step = evaluation_step(run, "predict_step", len(loaders))
-    transfer = transfer_function(run)
-    several = len(loaders) > 1
-    predictions: list[list[Any]] = []
+    streams = list(zip(loaders, run.loaders.batches["predict"], strict=True))
+    predictions: list[list[Any]] = [[] for _ in streams]
     with eval_mode(run, "predict"), no_gradients(run.inference_mode):
         hooks.on_predict_start()
         hooks.on_predict_epoch_start()
-        for dataloader_idx, (loader, count) in enumerate(zip(loaders, run.loaders.batches["predict"], strict=True)):
-            which = (dataloader_idx,) if several else ()
-            kept: list[Any] = []
-            for batch_idx, batch, _ in iterate(loader, count):
-                if transfer is not None:
-                    batch = transfer(batch, dataloader_idx)
-                hooks.on_predict_batch_start(batch, batch_idx, *which)
-                recorder.hook = "predict_step"
-                prediction = step(batch, batch_idx, *which)
-                recorder.hook = None
-                hooks.on_predict_batch_end(prediction, batch, batch_idx, *which)
-                if return_predictions:
-                    kept.append(prediction)
-                if state.received_signal is not None:
-                    end_preempted(run)
-            predictions.append(kept)
+        if fetches_batches(run.module, "predict_step"):
+            from hookloop.loops.fetching import evaluate_fetching  # a rare kind of step
+
+            evaluate_fetching(run, "predict", step, streams, predictions if return_predictions else [])
+        else:
+            _predict_batches(run, step, streams, predictions if return_predictions else None)
         hooks.on_predict_epoch_end()
         hooks.on_predict_end()
     if not return_predictions:
         return None
-    return predictions if several else predictions[0]
+    return predictions[0] if len(predictions) == 1 else predictions
+
+
+def _predict_batches(
+    run: Run, step: Callable[..., Any], streams: list[tuple[Any, float]], predictions: list[list[Any]] | None
+) -> None:
+    hooks, recorder, transfer = run.hooks, run.recorder, transfer_function(run)
+    several = len(streams) > 1
+    for dataloader_idx, (stream, count) in enumerate(streams):
+        which = (dataloader_idx,) if several else ()
+        for batch_idx, batch, _ in run.loaders.iterate(stream, count):
+            if transfer is not None:
+                batch = transfer(batch, dataloader_idx)
+            hooks.on_predict_batch_start(batch, batch_idx, *which)
+            recorder.hook = "predict_step"
+            prediction = step(batch, batch_idx, *which)
+            recorder.hook = None
+            hooks.on_predict_batch_end(prediction, batch, batch_idx, *which)
+            if predictions is not None:
+                predictions[dataloader_idx].append(prediction)
+            if run.state.received_signal is not None:
+                end_preempted(run)

@@ -4,20 +4,23 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from hookloop.batches import map_batch
 from hookloop.errors import MisconfigurationError
-from hookloop.hook_checks import fit_step, overrides
-from hookloop.loops.optimize import before_step, step_optimizer, step_schedulers
+from hookloop.hook_checks import fetches_batches, fit_step, overrides
+from hookloop.loops.optimize import before_step, gradients_are_there, step_optimizer, step_schedulers
 from hookloop.loops.stopping import may_stop
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import ValidationPlan
 from hookloop.module import LightningModule
 from hookloop.run import Run
+
+if TYPE_CHECKING:
+    from hookloop.loaders.feed import DataLoaderIter
 
 
 class Next(Enum):
@@ -43,6 +46,7 @@ class Stepper:
         custom_backward: whether it overrides backward.
         scale: scales the loss; None where there is nothing to do.
         training_batches: batches of an epoch, `math.inf` if unknown.
+        feed: for a training_step(dataloader_iter), which fetches its batches from it; else None.
     """
 
     run: Run
@@ -55,6 +59,7 @@ class Stepper:
     custom_backward: bool
     scale: Callable[[Tensor], Tensor] | None
     training_batches: float
+    feed: "DataLoaderIter | None" = None
 
     @classmethod
     def of(cls, run: Run) -> "Stepper":
@@ -67,15 +72,21 @@ class Stepper:
             for name in ("optimizer_step", "optimizer_zero_grad", "backward")
         )
         precision = run.strategy.precision
-        step = run.strategy.step_function(step)
+        step, transfer, feed = run.strategy.step_function(step), transfer_function(run), None
         if run.detect_anomaly:
             from hookloop.loops.anomalies import watched  # only for those who look for one
 
             step = watched(run, step)
+        if fetches_batches(run.module, "training_step"):
+            from hookloop.loaders.feed import DataLoaderIter  # a rare kind of step
+            from hookloop.loops.fetching import fetched_by
+
+            feed, transfer = DataLoaderIter(), None
+            step = fetched_by(step, feed)
         return cls(
             run,
             step,
-            transfer_function(run),
+            transfer,
             optimizer,
             optimizer is not None and not custom_step and run.strategy.steps_directly(optimizer),
             custom_step,
@@ -83,6 +94,7 @@ class Stepper:
             custom_backward,
             precision.scale if precision.scales_loss else None,
             run.loaders.training_batches,
+            feed,
         )
 
 
@@ -133,6 +145,9 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         return Next.END_EPOCH
     outputs = _optimize(stepper, batch, batch_idx, steps)
 
+    if stepper.feed is not None and stepper.feed.last is not None:
+        batch, batch_idx, _, is_last = stepper.feed.last  # the step may have taken more than one
+        progress.last_batch = is_last
     if steps:
         progress.window_filled = 0
         progress.logged_step += 1
@@ -157,6 +172,35 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     if save is not None:
         save(outputs, batch, batch_idx)
     return Next.VALIDATE if validate else Next.GO_ON
+
+
+def finish_window(stepper: Stepper, validates: bool) -> None:
+    """Step the optimizer for the epoch's last window, whose end was not known when its last batch was trained on.
+
+    The loader promised more batches than came, or a step with dataloader_iter took several at once.
+
+    Args:
+        stepper: what all batches have in common.
+        validates: whether validation follows: then plateau schedulers per step wait for its metrics.
+    """
+    run, optimizer = stepper.run, stepper.optimizer
+    progress = run.progress
+    if optimizer is None or progress.window_filled == 0:
+        return
+    progress.accumulating = False
+    if stepper.custom_optimizer_step:
+        wrapped = run.optimization.lightning_optimizers[0]
+        run.hooks.own.optimizer_step(progress.epoch, progress.batch - 1, wrapped, gradients_are_there)
+    else:
+        step_optimizer(run, optimizer)
+    progress.window_filled = 0
+    progress.logged_step += 1
+    step_schedulers(run, "step", plateau=False)
+    if not validates:
+        step_schedulers(run, "step", plateau=True)
+    every = run.limits.log_every_n_steps
+    if every and progress.logged_step % every == 0:
+        run.recorder.send_step(progress.logged_step - 1, progress.epoch)
 
 
 def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:

@@ -3,16 +3,14 @@
 import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 
 from hookloop.errors import MisconfigurationError
-from hookloop.loaders import iterate
 from hookloop.loops.evaluate import evaluate
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.signals import end_preempted
-from hookloop.loops.step import Next, Stepper, train_batch
+from hookloop.loops.step import Next, Stepper, finish_window, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, validates
 from hookloop.run import Run
@@ -54,7 +52,9 @@ def train(run: Run) -> None:
     if run.loaders.training_batches == 0:
         return
     if validates(run):
+        run.loaders.renew("val", progress.epoch)
         run.loaders.evaluation("val")
+    run.loaders.count_epochs_from(progress.epoch)
     stepper, clock = Stepper.of(run), ValidationClock.of(progress)
     with torch.enable_grad(), _watching(run):
         run.recorder.begin(training=True)
@@ -62,6 +62,8 @@ def train(run: Run) -> None:
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
             if run.state.received_signal is not None:
                 end_preempted(run)
+            if run.loaders.renew("train", progress.epoch):
+                stepper = Stepper.of(run)
             _train_epoch(run, stepper, clock)
         run.hooks.on_train_end()
         run.recorder.end()
@@ -78,7 +80,7 @@ def _watching(run: Run) -> AbstractContextManager[None]:
 def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     hooks, recorder, progress, state = run.hooks, run.recorder, run.progress, run.state
     loader = run.loaders.training()
-    _set_epoch(loader, progress.epoch)
+    run.loaders.tell_epoch("train", progress.epoch)
     if not progress.epoch_started:
         progress.epoch_started = True
         hooks.on_train_epoch_start()
@@ -88,23 +90,36 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping=False):
         _validate(run, clock)  # owed: the checkpoint was taken between the batch and its validation
     cut, following = not progress.last_batch and 0 <= max_steps <= progress.global_step, Next.GO_ON
-    batches = () if cut else iterate(loader, stepper.training_batches, skip=progress.batch)
-    for batch_idx, batch, is_last in batches:
-        following = train_batch(stepper, plan, batch, batch_idx, is_last)
-        if state.received_signal is not None:
-            end_preempted(run)  # a validation that is due is owed by whoever resumes
-        if following is Next.END_EPOCH:
-            break
-        if following is Next.VALIDATE:
-            _validate(run, clock)
-        cut = not is_last and (0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run)))
-        if cut:
-            break
+    batches = iter(()) if cut else run.loaders.iterate(loader, stepper.training_batches, skip=progress.batch)
+    if stepper.feed is not None:
+        from hookloop.loops.fetching import fed  # a rare kind of step
+
+        batches = fed(stepper.feed, batches, stepper.training_batches, progress.batch)
+    try:
+        for batch_idx, batch, is_last in batches:
+            following = train_batch(stepper, plan, batch, batch_idx, is_last)
+            if state.received_signal is not None:
+                end_preempted(run)  # a validation that is due is owed by whoever resumes
+            if following is Next.END_EPOCH:
+                break
+            if following is Next.VALIDATE:
+                _validate(run, clock)
+            cut = not is_last and (0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run)))
+            if cut:
+                break
+    except StopIteration:
+        if stepper.feed is None or not stepper.feed.done:
+            raise
+        from hookloop.loops.fetching import drop_step
+
+        drop_step(run)  # it asked for one batch more than there were
     if progress.batch == 0 and following is not Next.END_EPOCH and not cut:
         raise MisconfigurationError(
             f"The training dataloader gave no batch in epoch {progress.epoch}. An iterator or a generator can be gone "
             "through once: pass an iterable that begins anew each time, such as a DataLoader, or set max_epochs=1."
         )
+    if not cut and following is not Next.END_EPOCH:
+        _end_of_data(stepper, plan, clock)
     if not cut and not progress.epoch_schedulers_stepped:
         step_schedulers(run, "epoch", plateau=False)  # no batch was known to be the epoch's last
     progress.epoch_ended = True
@@ -120,6 +135,18 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     progress.begin_next_epoch()
 
 
+def _end_of_data(stepper: Stepper, plan: ValidationPlan, clock: ValidationClock) -> None:
+    """Catch up on what waits for the epoch's last batch, if no batch was known to be it."""
+    run, progress = stepper.run, stepper.run.progress
+    if progress.last_batch and not progress.window_filled:
+        return
+    owed = not progress.last_batch and plan.interval == math.inf
+    finish_window(stepper, validates=owed)
+    progress.last_batch = True
+    if owed:
+        _validate(run, clock)
+
+
 def _is_inside_an_epoch(run: Run) -> bool:
     """Whether a checkpoint from inside an epoch was restored, and that epoch is to be finished."""
     max_epochs = run.limits.max_epochs
@@ -132,15 +159,6 @@ def _validate(run: Run, clock: ValidationClock) -> None:
     evaluate(run, RunningStage.VALIDATING)
     clock.restart()
     run.state.stage = RunningStage.TRAINING
-
-
-def _set_epoch(loader: Any, epoch: int) -> None:
-    """Tell samplers that shuffle by epoch which one it is, as torch's DistributedSampler asks for."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    samplers: list[Any] = [getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
-    for index, sampler in enumerate(samplers):
-        if hasattr(sampler, "set_epoch") and not any(sampler is told for told in samplers[:index]):
-            sampler.set_epoch(epoch)
 
 
 def estimated_stepping_batches(run: Run) -> float:

@@ -26,7 +26,7 @@ def check_switches(options: TrainerOptions) -> None:
     """
     for names, allowed in (
         (("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), (True, False, None)),
-        (("inference_mode", "barebones"), (True, False)),
+        (("inference_mode", "barebones", "use_distributed_sampler"), (True, False)),
     ):
         for name in names:
             value = getattr(options, name)

@@ -157,6 +157,16 @@ class TrainerAttributes:
         return self._options.gradient_clip_algorithm
 
     @property
+    def overfit_batches(self) -> int | float:
+        """How many batches, or which part of them, are used in every epoch, as it was passed; 0 is no such limit."""
+        return self._limits.overfit_batches
+
+    @property
+    def reload_dataloaders_every_n_epochs(self) -> int:
+        """Epochs after which the training and the validation loaders are asked for anew; 0 asks once."""
+        return self._limits.reload_dataloaders_every_n_epochs
+
+    @property
     def val_check_interval(self) -> int | float | timedelta:
         return self._limits.val_check_interval
 

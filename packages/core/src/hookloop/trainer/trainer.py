@@ -101,6 +101,13 @@ class Trainer(TrainerAttributes):
             deterministic=True switches it off. Holds while an entry point runs.
         detect_anomaly: find the operation whose gradient is NaN, and stop at a loss that is NaN or infinite; slow.
         barebones: nothing but training, for measuring it: no logging, no registered callbacks, no sanity check.
+        overfit_batches: use the same batches, so many or this fraction of them, in every epoch, without shuffling: can
+            the model learn them by heart? In place of limit_train_batches and limit_val_batches; validation uses its
+            own loader. Samplers that may shuffle are replaced, with a warning. 0 is off.
+        reload_dataloaders_every_n_epochs: ask module or datamodule for the training and the validation loaders anew
+            after so many epochs; 0 asks once.
+        use_distributed_sampler: give each process its own part of the samples. It matters with several processes only;
+            today a run has one, which gets all of them.
         profiler: None, "simple", or a Profiler; times every hook of every callback.
         registered_callbacks: True for the callbacks that installed packages register, False for none, or the names of
             the entry points or distributions to use.
@@ -148,6 +155,9 @@ class Trainer(TrainerAttributes):
         benchmark: bool | None = None,
         detect_anomaly: bool = False,
         barebones: bool = False,
+        overfit_batches: int | float = 0.0,
+        reload_dataloaders_every_n_epochs: int = 0,
+        use_distributed_sampler: bool = True,
         profiler: str | Profiler | None = None,
         registered_callbacks: bool | Sequence[str] = True,
     ) -> None:
@@ -189,6 +199,9 @@ class Trainer(TrainerAttributes):
             benchmark=benchmark,
             detect_anomaly=detect_anomaly,
             barebones=barebones,
+            overfit_batches=overfit_batches,
+            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
+            use_distributed_sampler=use_distributed_sampler,
             profiler=profiler,
             registered_callbacks=registered_callbacks,
         )
@@ -215,6 +228,8 @@ class Trainer(TrainerAttributes):
             num_sanity_val_steps=0 if barebones else num_sanity_val_steps,
             accumulate_grad_batches=accumulate_grad_batches,
             log_every_n_steps=0 if barebones else log_every_n_steps,
+            overfit_batches=overfit_batches,
+            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
         )
         chosen, chosen_devices = select_accelerator(accelerator, devices)
         self._strategy = select_strategy(strategy, chosen, chosen_devices, Precision(precision, chosen_devices[0].type))
@@ -491,6 +506,7 @@ class Trainer(TrainerAttributes):
 
         closing = (
             Closing(self._callbacks, "stop_listening"),
+            Closing(run.loaders, "release"),
             Closing(self._strategy, "release", (run.module,)),
             Closing(self._profiler, "describe"),
             Closing(self._profiler, "teardown", (stage,)),
