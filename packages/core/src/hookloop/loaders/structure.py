@@ -56,21 +56,21 @@ class Structure:
     Attributes:
         like: a collection of this type; its contents are not used. None for a single loader.
         inside: the structures of its parts, in their order.
-        size: loaders in all of it.
+        flat: whether all its parts are single loaders.
     """
 
     like: Any
     inside: "tuple[Structure, ...]"
-    size: int
+    flat: bool
 
     @classmethod
     def take_apart(cls, part: Any, loaders: list[Any], outermost: bool = True) -> "Structure":
         """The structure of `part`; its loaders are appended to `loaders` in the order of reading."""
         if not is_collection(part) or (not outermost and holds_batches(part)):
             loaders.append(part)
-            return cls(None, (), 1)
+            return cls(None, (), False)
         inside = tuple(cls.take_apart(child, loaders, outermost=False) for child in children(part))
-        return cls(part, inside, sum(one.size for one in inside))
+        return cls(part, inside, all(one.like is None for one in inside))
 
     def put_together(self, values: Sequence[Any]) -> Any:
         """The same collection with these values, one for each loader, in its place."""
@@ -80,10 +80,8 @@ class Structure:
         like = self.like
         if like is None:
             return next(values)
-        if len(self.inside) == self.size:
-            filled = list(islice(values, self.size))  # nothing nested: the usual case, and every batch comes by here
-        else:
-            filled = [one._from(values) for one in self.inside]
+        # Most are flat, and every batch comes by here.
+        filled = list(islice(values, len(self.inside))) if self.flat else [one._from(values) for one in self.inside]
         if isinstance(like, Mapping):
             return _mapping_like(like, dict(zip(like, filled, strict=True)))
         if hasattr(like, "_fields"):
