@@ -348,7 +348,8 @@ def test_with_manual_optimization_the_module_alone_steps_schedulers(
 
     trace = Trace()
     trainer = make_trainer(tmp_path, [], max_epochs=2, **QUIET)
-    trainer.fit(RecordingManual(trace))
+    with pytest.warns(UserWarning, match=r"RecordingManual.*'interval', 'monitor' of a scheduler has no effect"):
+        trainer.fit(RecordingManual(trace))
     assert trainer.global_step == 6
     assert trace.names == []
 

@@ -42,6 +42,8 @@ AS_PASSED = {
     "val_check_interval": 0.5,
     "check_val_every_n_epoch": 2,
     "log_every_n_steps": 9,
+    "gradient_clip_val": 0.5,
+    "gradient_clip_algorithm": "value",
 }
 IN_A_TEST_OF_ITS_OWN = {
     *("should_stop", "interrupted", "ckpt_path", "enable_validation", "num_test_batches", "num_predict_batches"),

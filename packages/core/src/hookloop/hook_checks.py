@@ -81,6 +81,14 @@ _OFTEN_MISTAKEN = {
 """Hooks of other frameworks and of Lightning's earlier versions, and what they are called here; `_begin` counts as
 `_start`, and `on_val_` and `on_eval_` as `on_validation_`."""
 
+_CALLED_BY_USERS = frozenset(
+    (
+        *("clip_gradients", "log", "log_dict", "lr_schedulers", "manual_backward", "optimizers", "print"),
+        *("toggle_optimizer", "toggled_optimizer", "untoggle_optimizer"),
+    )
+)
+"""Methods that users call and do not define: a helper of theirs may have almost the same name."""
+
 _SIMILAR = 0.8
 """How alike a name must be to a hook's to count as a misspelt one (difflib's ratio)."""
 
@@ -153,9 +161,7 @@ def check_datamodule(datamodule: LightningDataModule) -> None:
 def _names_without_on(base: type) -> tuple[str, ...]:
     """The public methods of a base class that users define, but for the hooks that begin with `on_`."""
     return tuple(
-        name
-        for name in own_methods(base)
-        if not name.startswith(("_", "on_")) and name not in ("log", "log_dict", "print")
+        name for name in own_methods(base) if not name.startswith(("_", "on_")) and name not in _CALLED_BY_USERS
     )
 
 

@@ -196,6 +196,7 @@ class CompiledHooks(HookCalls):
         for callback in self.callbacks:
             _attach(callback, None)
         self._module._recorder = None
+        self._module._leave_run()
 
     def _owners(self) -> list[object]:
         """Everybody who has a setup, in its order."""
@@ -240,7 +241,17 @@ class CompiledHooks(HookCalls):
         if own is None:
             method: Call = getattr(self._module, name)
             return method
-        return self._dispatch_around(name, [], own, [])
+        recorder = self._recorder
+
+        def dispatch(*args: Any, **kwargs: Any) -> Any:
+            outer = recorder.hook
+            recorder.hook = name
+            try:
+                return own(*args, **kwargs)
+            finally:
+                recorder.hook = outer
+
+        return dispatch
 
     def _dispatch(self, name: str, calls: Sequence[Call]) -> Call:
         if not calls:

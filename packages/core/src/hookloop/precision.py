@@ -81,6 +81,8 @@ class Precision:
         self._device_type = device_type
         scaled = key == "16-mixed" and device_type == "cuda"
         self._scaler = torch.amp.GradScaler(device_type) if scaled else None
+        self._unscaled: set[int] = set()
+        self._stepped: set[int] = set()
 
     def convert_module(self, module: nn.Module) -> None:
         """Give parameters and floating buffers the dtype of this precision, in place."""
@@ -131,60 +133,117 @@ class Precision:
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call backward on."""
-        return loss if self._scaler is None else self._scaler.scale(loss)
+        if self._scaler is None:
+            return loss
+        self._update_scale()
+        return self._scaler.scale(loss)
 
-    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], before_step: Callable[[], None]) -> Any:
-        """Compute gradients and step.
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide an optimizer's gradients by the scale of the losses that they come from; the second time it is done.
 
         Args:
             optimizer: torch's optimizer.
-            closure: runs the training step and backward; returns the loss, or None if this batch was skipped.
-            before_step: what has to happen between complete, unscaled gradients and the step: hooks and clipping.
 
-        Returns:
-            What the optimizer's step returned.
+        Raises:
+            MisconfigurationError: no loss was scaled.
         """
-        if self._scaler is None:
-            if self.steps_directly(optimizer):
-                loss = closure()
-                before_step()
-                optimizer.step()
-                return loss
-
-            def complete_closure() -> Any:
-                loss = closure()
-                before_step()
-                return loss
-
-            return optimizer.step(closure=complete_closure)
-        if isinstance(optimizer, torch.optim.LBFGS):
-            raise MisconfigurationError(
-                'precision="16-mixed" scales the loss, and LBFGS evaluates it several times a step, which torch\'s '
-                'GradScaler cannot do. Use precision="bf16-mixed" or another optimizer.'
-            )
-        if closure() is None:
-            before_step()
-            return None  # no gradient, so there is nothing that the scaler could check or step
+        if self._scaler is None or id(optimizer) in self._unscaled or not _has_gradients(optimizer):
+            return
         try:
             self._scaler.unscale_(optimizer)
         except AssertionError as error:
             raise MisconfigurationError(
                 'precision="16-mixed" divides gradients by the scale that the loss was multiplied by, and no loss was '
-                "scaled before this step. Call backward on self.trainer.strategy.precision.scale(loss)."
+                "scaled before this step. Call self.manual_backward(loss) instead of loss.backward()."
             ) from error
+        self._unscaled.add(id(optimizer))
+
+    def _update_scale(self) -> None:
+        # Not right after a step: other optimizers may wait for theirs with gradients of the same scale.
+        if self._scaler is not None and self._unscaled:
+            self._scaler.update()
+            self._unscaled.clear()
+            self._stepped.clear()
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any] | None,
+        before_step: Callable[[], None],
+        **kwargs: Any,
+    ) -> Any:
+        """Compute gradients and step.
+
+        Args:
+            optimizer: torch's optimizer.
+            closure: runs the training step and backward, and returns the loss, or None if this batch was skipped; None
+                if the gradients are there.
+            before_step: what has to happen between complete, unscaled gradients and the step: hooks and clipping.
+            **kwargs: what else the optimizer's `step` gets.
+
+        Returns:
+            What the optimizer's step returned; the closure's loss where it was run before.
+        """
+        step: Callable[..., Any] = optimizer.step
+        if self._scaler is not None:
+            return self._scaled_step(self._scaler, optimizer, closure, before_step, kwargs)
+        if closure is None:
+            before_step()
+            return step(**kwargs)
+        if self.steps_directly(optimizer):
+            loss = closure()
+            before_step()
+            step(**kwargs)
+            return loss
+        compute = closure
+
+        def complete_closure() -> Any:
+            loss = compute()
+            before_step()
+            return loss
+
+        return step(closure=complete_closure, **kwargs)
+
+    def _scaled_step(
+        self,
+        scaler: torch.amp.GradScaler,
+        optimizer: Optimizer,
+        closure: Callable[[], Any] | None,
+        before_step: Callable[[], None],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise MisconfigurationError(
+                'precision="16-mixed" scales the loss, and LBFGS evaluates it several times a step, which torch\'s '
+                'GradScaler cannot do. Use precision="bf16-mixed" or another optimizer.'
+            )
+        loss = None if closure is None else closure()
+        if id(optimizer) in self._stepped or not _has_gradients(optimizer):
+            # No loss was scaled for this step: what gradients there are have their true size.
+            before_step()
+            optimizer.step(**kwargs)
+            return loss
+        self.unscale(optimizer)
         before_step()
-        result = self._scaler.step(optimizer)
-        self._scaler.update()
-        return result
+        scaler.step(optimizer, **kwargs)
+        self._stepped.add(id(optimizer))
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
         """The loss scale and its history; empty without scaling."""
+        if self._stepped:
+            self._update_scale()
         return {} if self._scaler is None else self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved loss scale."""
         if self._scaler is not None and state:
+            self._update_scale()  # of steps before; what is loaded replaces it
             self._scaler.load_state_dict(state)
+
+
+def _has_gradients(optimizer: Optimizer) -> bool:
+    return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
 @contextmanager

@@ -280,6 +280,16 @@ class TrainerView(Protocol):
         ...
 
     @property
+    def gradient_clip_val(self) -> int | float | None:
+        """The largest total norm, or absolute value, that gradients are clipped to; None for no clipping."""
+        ...
+
+    @property
+    def gradient_clip_algorithm(self) -> str | None:
+        """How gradients are clipped: "norm" or "value"; None if not given, which is "norm"."""
+        ...
+
+    @property
     def lr_scheduler_configs(self) -> list[Any]:
         """The schedulers, each with its interval, frequency and monitor."""
         ...

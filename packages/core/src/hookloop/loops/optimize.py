@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
+from hookloop.loops.backward import backward_by_hand
 from hookloop.module import LightningModule
 from hookloop.monitor import Monitor
 from hookloop.optimizers import LightningOptimizer, LRSchedulerConfig, resolve_optimizers
@@ -24,15 +25,17 @@ def configure_optimization(run: Run) -> None:
     """
     module, optimization = run.module, run.optimization
     name = type(module).__name__
-    optimizers, schedulers = resolve_optimizers(run.hooks.own.configure_optimizers(), name)
-    if len(optimizers) > 1 and module.automatic_optimization:
+    automatic = module.automatic_optimization
+    optimizers, schedulers = resolve_optimizers(run.hooks.own.configure_optimizers(), name, automatic)
+    if len(optimizers) > 1 and automatic:
         raise MisconfigurationError(
             f"{name}.configure_optimizers() returned {len(optimizers)} optimizers, and automatic optimization steps "
             "one. Set self.automatic_optimization = False in the module and step them in training_step, or use one "
             "optimizer with several parameter groups."
         )
-    if not module.automatic_optimization:
+    if not automatic:
         _check_manual(run, name)
+        module._backward_of_run = partial(backward_by_hand, run)
     for optimizer in optimizers:
         if isinstance(optimizer, torch.optim.LBFGS) and run.limits.accumulate_grad_batches > 1:
             raise MisconfigurationError(
@@ -41,21 +44,26 @@ def configure_optimization(run: Run) -> None:
                 "the loss several times a step and would add up the gradients of all of them. Use "
                 "accumulate_grad_batches=1 and larger batches."
             )
-    custom_step = overrides(module, LightningModule, "lr_scheduler_step")
+    stepped_by_module = not automatic or overrides(module, LightningModule, "lr_scheduler_step")
     for config in schedulers:
-        if not custom_step and not isinstance(config.scheduler, _TORCH_SCHEDULERS) and not _steps_like_torch(config):
+        if (
+            not stepped_by_module
+            and not isinstance(config.scheduler, _TORCH_SCHEDULERS)
+            and not _steps_like_torch(config)
+        ):
             raise MisconfigurationError(
                 f"{type(config.scheduler).__name__} is no scheduler of torch, and {name} does not define "
                 "lr_scheduler_step(self, scheduler, metric). Define it to say how the scheduler steps."
             )
-    optimization.clips = module.automatic_optimization and (
+    optimization.clips = automatic and (
         bool(optimization.gradient_clip_val) or overrides(module, LightningModule, "configure_gradient_clipping")
     )
     optimization.configured = True
     optimization.optimizers[:] = optimizers
     optimization.schedulers[:] = schedulers
     optimization.lightning_optimizers[:] = [
-        LightningOptimizer(optimizer, partial(_step_on_request, run)) for optimizer in optimizers
+        LightningOptimizer(optimizer, partial(_step_on_request, run), module.toggled_optimizer)
+        for optimizer in optimizers
     ]
 
 
@@ -80,29 +88,28 @@ def _steps_like_torch(config: LRSchedulerConfig) -> bool:
     return all(hasattr(config.scheduler, name) for name in ("optimizer", "state_dict", "load_state_dict"))
 
 
-def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
+def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
     """Take an optimizer step with everything around it.
 
         closure()                                  # training_step, zero_grad, backward
         hooks.on_before_optimizer_step(optimizer)  # gradients complete and unscaled
         configure_gradient_clipping
-        optimizer.step(); global_step += 1
+        optimizer.step(); global_step += 1         # torch's own step hooks run around it
         hooks.on_after_optimizer_step(optimizer)
 
     Args:
         run: the run.
         optimizer: torch's optimizer.
         closure: computes the gradients; None if they are there.
+        **kwargs: what else the optimizer's `step` gets.
 
     Returns:
-        What the optimizer's step returned, None without a closure.
+        What the optimizer's step returned.
     """
-    result = run.strategy.optimizer_step(
-        optimizer, closure or gradients_are_there, partial(before_step, run, optimizer)
-    )
+    result = run.strategy.optimizer_step(optimizer, closure, partial(before_step, run, optimizer), **kwargs)
     run.progress.global_step += 1
     run.hooks.on_after_optimizer_step(optimizer)
-    return result if closure is not None else None
+    return result
 
 
 def before_step(run: Run, optimizer: Optimizer) -> None:
@@ -118,9 +125,24 @@ def before_step(run: Run, optimizer: Optimizer) -> None:
         )
 
 
-def _step_on_request(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | None) -> Any:
+def _step_on_request(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | None, **kwargs: Any) -> Any:
     """The step of a `LightningOptimizer`: it may be asked for inside torch.no_grad, and a closure needs gradients."""
-    return step_optimizer(run, optimizer, None if closure is None else torch.enable_grad()(closure))
+    module = run.module
+    if module.automatic_optimization and run.recorder.hook == "training_step":
+        raise MisconfigurationError(
+            f"optimizer.step() was called in {type(module).__name__}.training_step, and with automatic optimization "
+            "the trainer steps after it. Leave it out, or set self.automatic_optimization = False and call "
+            "self.manual_backward(loss) too."
+        )
+    if closure is None:
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise MisconfigurationError(
+                f"{type(optimizer).__name__}.step() needs a closure, because it evaluates the loss several times: a "
+                "function that clears the gradients, computes the loss, calls self.manual_backward(loss) and returns "
+                "the loss. Pass it: optimizer.step(closure)."
+            )
+        return step_optimizer(run, optimizer, None, **kwargs)
+    return step_optimizer(run, optimizer, torch.enable_grad()(closure), **kwargs)
 
 
 def gradients_are_there() -> torch.Tensor:

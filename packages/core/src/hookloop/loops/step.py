@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from hookloop.batches import map_batch
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fetches_batches, fit_step, overrides
+from hookloop.loops.backward import explain_failed_backward
 from hookloop.loops.optimize import before_step, gradients_are_there, step_optimizer, step_schedulers
 from hookloop.loops.stopping import may_stop
 from hookloop.loops.transfer import transfer_function
@@ -130,6 +131,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         batch = stepper.transfer(batch, 0)
     recorder.batch = batch
     recorder.batch_size = None
+    steps_before = progress.global_step
     if progress.window_filled == 0:
         accumulate = run.limits.accumulate_grad_batches
         left = stepper.training_batches - batch_idx
@@ -155,7 +157,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     progress.batch_counted = True
     progress.total_batches += 1
     if run.optimization.schedulers:
-        if steps:
+        if progress.global_step > steps_before:  # not where the module's optimizer_step left the step out
             step_schedulers(run, "step", plateau=False)
         if is_last:
             step_schedulers(run, "epoch", plateau=False)
@@ -164,7 +166,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     hooks.on_train_batch_end(outputs, batch, batch_idx)
     validate = plan.interval is not None and plan.due(progress.batch, is_last, state.should_stop and may_stop(run))
     if steps:
-        if run.optimization.schedulers and not validate:
+        if run.optimization.schedulers and not validate and progress.global_step > steps_before:
             step_schedulers(run, "step", plateau=True)
         every = run.limits.log_every_n_steps
         if every and (progress.logged_step % every == 0 or state.should_stop):
@@ -272,10 +274,14 @@ def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | N
         return None, outputs
     scaled = loss if stepper.scale is None else stepper.scale(loss)
     hooks.on_before_backward(scaled)
-    if stepper.custom_backward:
-        hooks.own.backward(scaled)
-    else:
-        scaled.backward()
+    try:
+        if stepper.custom_backward:
+            hooks.own.backward(scaled)
+        else:
+            scaled.backward()
+    except RuntimeError as error:
+        explain_failed_backward(error, f"{type(run.module).__name__}.training_step returned", loss)
+        raise
     hooks.on_after_backward()
     return loss, outputs
 

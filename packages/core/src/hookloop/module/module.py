@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from hookloop.errors import HookloopError, MisconfigurationError
 from hookloop.loggers import Logger
 from hookloop.metrics import Loggable, Recorder, log_without_a_run
-from hookloop.module.hooks import ModuleHooks
+from hookloop.module.manual import ManualOptimization
 from hookloop.view import TrainerView
 
 
-class LightningModule(ModuleHooks):
+class LightningModule(ManualOptimization):
     """Define `training_step` and `configure_optimizers` to fit, the other `*_step` methods for the other entry points.
 
     Everything else is optional. Hooks of the same name as a callback's run in the middle: after the callbacks of Order
@@ -24,16 +24,14 @@ class LightningModule(ModuleHooks):
     # Both are set for the time of a run; class attributes, so that they are there before __init__ is through.
     _trainer: TrainerView | None = None
     _recorder: Recorder | None = None
-    _automatic_optimization: bool = True
     _compiler: Callable[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle of a module is not attached to a trainer, and must not drag it along. It is not compiled
         # either: torch leaves out what module.compile() made, too.
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        state.pop("_compiler", None)
-        state.pop("_trainer", None)
-        state.pop("_recorder", None)
+        for link in ("_compiler", "_trainer", "_recorder", "_backward_of_run", "_turns"):
+            state.pop(link, None)
         return state
 
     # the steps
@@ -121,7 +119,8 @@ class LightningModule(ModuleHooks):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip; called before every optimizer step with the trainer's arguments."""
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        # Not self.clip_gradients, which checks its arguments: these are the trainer's, and this is every step.
+        self.trainer.strategy.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step a scheduler; `metric` is the monitored value of a plateau scheduler, else None."""
@@ -131,47 +130,6 @@ class LightningModule(ModuleHooks):
             scheduler.step(metric)
 
     # what it may do and ask
-
-    def clip_gradients(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradients of an optimizer's parameters in place.
-
-        Args:
-            optimizer: whose parameters.
-            gradient_clip_val: the largest total norm, or absolute value; None or 0 clips nothing.
-            gradient_clip_algorithm: "norm" (default) or "value".
-        """
-        self.trainer.strategy.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
-
-    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        """The optimizer, or a list of several.
-
-        Args:
-            use_pl_optimizer: wrapped, so that `step()` runs the trainer's hooks and counts; False gives torch's own.
-        """
-        trainer = self.trainer
-        optimizers: Sequence[Any] = trainer.lightning_optimizers if use_pl_optimizer else trainer.optimizers
-        return optimizers[0] if len(optimizers) == 1 else list(optimizers)
-
-    def lr_schedulers(self) -> Any:
-        """The learning rate scheduler, a list of several, or None."""
-        schedulers = [config.scheduler for config in self.trainer.lr_scheduler_configs]
-        if not schedulers:
-            return None
-        return schedulers[0] if len(schedulers) == 1 else schedulers
-
-    @property
-    def automatic_optimization(self) -> bool:
-        """Whether the trainer calls backward and the optimizer (default), or training_step does so itself."""
-        return self._automatic_optimization
-
-    @automatic_optimization.setter
-    def automatic_optimization(self, value: bool) -> None:
-        self._automatic_optimization = value
 
     def log(
         self,

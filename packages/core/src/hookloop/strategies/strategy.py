@@ -77,9 +77,15 @@ class Strategy(ABC):
         """Whether a loop may call closure, `before_step` and `optimizer.step()` itself instead of `optimizer_step`."""
         return self.precision.steps_directly(optimizer)
 
-    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], before_step: Callable[[], None]) -> Any:
-        """Run the closure, then `before_step`, then the optimizer; returns what its step returned."""
-        return self.precision.optimizer_step(optimizer, closure, before_step)
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any] | None,
+        before_step: Callable[[], None],
+        **kwargs: Any,
+    ) -> Any:
+        """Run the closure if there is one, then `before_step`, then the optimizer; returns what its step returned."""
+        return self.precision.optimizer_step(optimizer, closure, before_step, **kwargs)
 
     def clip_gradients(self, optimizer: Optimizer, clip_val: int | float | None, algorithm: str = "norm") -> None:
         """Clip the gradients of an optimizer's parameters in place.
