@@ -106,10 +106,18 @@ class Precision:
             return batch
         return map_batch(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, batch)
 
-    def around(self, step: Step) -> Step:
-        """The step as it runs in this precision; the same function where there is nothing to do."""
+    def around(self, step: Step, updates_weights: bool = False) -> Step:
+        """The step as it runs in this precision; the same function where there is nothing to do.
+
+        Args:
+            step: a step of the module.
+            updates_weights: whether it steps optimizers itself. Autocast then keeps no converted copies of weights,
+                which would be those of before.
+        """
         if self._kind.autocast is not None:
-            autocast: Step = torch.autocast(self._device_type, dtype=self._kind.autocast)(step)
+            autocast: Step = torch.autocast(
+                self._device_type, dtype=self._kind.autocast, cache_enabled=not updates_weights
+            )(step)
             return autocast
         dtype = self._kind.weights
         if dtype is None:
@@ -199,6 +207,12 @@ class Precision:
 
         def complete_closure() -> Any:
             loss = compute()
+            if loss is None and isinstance(optimizer, torch.optim.LBFGS):
+                raise MisconfigurationError(
+                    "LBFGS compares the losses of several evaluations in a step, and it got None instead of one. "
+                    "Return the loss from training_step for every batch, or, with manual optimization, from the "
+                    "closure that optimizer.step(closure) gets."
+                )
             before_step()
             return loss
 

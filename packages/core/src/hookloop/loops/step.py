@@ -73,7 +73,9 @@ class Stepper:
             for name in ("optimizer_step", "optimizer_zero_grad", "backward")
         )
         precision = run.strategy.precision
-        step, transfer, feed = run.strategy.step_function(step), transfer_function(run), None
+        manual = not run.module.automatic_optimization
+        step = run.strategy.step_function(step, updates_weights=manual)
+        transfer, feed = transfer_function(run), None
         if run.detect_anomaly:
             from hookloop.loops.anomalies import watched  # only for those who look for one
 

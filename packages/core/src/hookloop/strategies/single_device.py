@@ -34,5 +34,5 @@ class SingleDeviceStrategy(Strategy):
         if self.root_device.type != "cpu":
             module.cpu()
 
-    def step_function(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        return self.precision.around(step)
+    def step_function(self, step: Callable[..., Any], updates_weights: bool = False) -> Callable[..., Any]:
+        return self.precision.around(step, updates_weights)

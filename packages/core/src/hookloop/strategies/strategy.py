@@ -49,8 +49,13 @@ class Strategy(ABC):
         """Give back what `place` took: the module is an ordinary one on the CPU again."""
 
     @abstractmethod
-    def step_function(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """A step of the module as it runs here, in its precision; called by the loops in its place."""
+    def step_function(self, step: Callable[..., Any], updates_weights: bool = False) -> Callable[..., Any]:
+        """A step of the module as it runs here, in its precision; called by the loops in its place.
+
+        Args:
+            step: a step of the module.
+            updates_weights: whether it steps optimizers itself, as with manual optimization.
+        """
 
     def module_state_dict(self, module: nn.Module) -> dict[str, Any]:
         """The module's weights as a checkpoint keeps them: what torch.compile wrote into their names is left out."""
