@@ -32,17 +32,24 @@ def default_dtype() -> Iterator[None]:
 # Devices
 
 
-class Eight(CPUAccelerator):
+class Eight(CUDAAccelerator):
     """Eight devices, whatever this machine has."""
 
-    name = "eight"
+    @staticmethod
+    def name() -> str:
+        return "eight"
 
     @staticmethod
-    def device_count() -> int:
+    def is_available() -> bool:
+        return True
+
+    @staticmethod
+    def auto_device_count() -> int:
         return 8
 
-    def devices(self, indices: list[int]) -> list[torch.device]:
-        return [torch.device("meta", index) for index in indices]
+    @classmethod
+    def get_parallel_devices(cls, devices: list[int]) -> list[torch.device]:
+        return [torch.device("meta", index) for index in devices]
 
 
 @pytest.mark.parametrize(
@@ -79,15 +86,14 @@ def test_auto_takes_cuda_where_there_is_a_device_and_the_cpu_otherwise() -> None
     chosen, (device,) = select_accelerator("auto", "auto")
     expected: type[Accelerator] = CUDAAccelerator if torch.cuda.is_available() else CPUAccelerator
     assert type(chosen) is expected
-    assert device.type == chosen.name == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device.type == chosen.name() == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_the_cpu_is_always_there() -> None:
     chosen, devices = select_accelerator("cpu", 1)
-    assert (chosen.name, chosen.is_available(), devices) == ("cpu", True, [CPU])
-    assert chosen.device_count() >= 1
-    assert chosen.devices([0, 1, 2]) == [CPU, CPU, CPU]
-    assert chosen.device_stats(CPU) == {"threads": torch.get_num_threads()}
+    assert (chosen.name(), chosen.is_available(), devices) == ("cpu", True, [CPU])
+    assert chosen.device_count() >= chosen.auto_device_count() == 1
+    assert chosen.get_device_stats(CPU) == {"threads": torch.get_num_threads()}
 
 
 @pytest.mark.parametrize("name", ["cuda", "gpu"])
@@ -103,7 +109,7 @@ def test_both_names_of_cuda_mean_the_same(name: str) -> None:
 
 def test_cuda_names_its_devices_without_looking_at_them() -> None:
     accelerator = CUDAAccelerator()
-    assert accelerator.devices([0, 3]) == [torch.device("cuda", 0), torch.device("cuda", 3)]
+    assert accelerator.get_parallel_devices([0, 3]) == [torch.device("cuda", 0), torch.device("cuda", 3)]
     assert accelerator.device_count() == torch.cuda.device_count()
     assert accelerator.is_available() is torch.cuda.is_available()
 
@@ -112,8 +118,8 @@ def test_an_accelerator_is_told_the_device_before_the_module_moves_there(tmp_pat
     events: list[str] = []
 
     class Here(CPUAccelerator):
-        def prepare(self, device: torch.device) -> None:
-            events.append(f"prepare {device}")
+        def setup_device(self, device: torch.device) -> None:
+            events.append(f"set up {device}")
 
     class Moves(Numbers):
         def to(self, *args: Any, **kwargs: Any) -> Any:
@@ -129,7 +135,7 @@ def test_an_accelerator_is_told_the_device_before_the_module_moves_there(tmp_pat
         accelerator=accelerator, max_epochs=1, logger=False, default_root_dir=tmp_path, registered_callbacks=False
     )
     trainer.fit(Moves(), batches(1))
-    assert events == ["prepare cpu", "move to cpu", "configure_optimizers"]
+    assert events == ["set up cpu", "move to cpu", "configure_optimizers"]
     assert trainer.accelerator is accelerator
 
 
@@ -432,7 +438,7 @@ def test_half_precision_on_the_cpu_is_not_scaled(tmp_path: Path) -> None:
 
 
 def test_a_strategy_object_brings_its_precision(tmp_path: Path) -> None:
-    strategy = SingleDeviceStrategy(CPUAccelerator(), CPU, Precision("64-true"))
+    strategy = SingleDeviceStrategy(CPU, CPUAccelerator(), precision_plugin=Precision("64-true"))
     module = Numbers()
     trainer = Trainer(
         strategy=strategy, max_epochs=1, logger=False, default_root_dir=tmp_path, registered_callbacks=False

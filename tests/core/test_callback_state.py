@@ -510,7 +510,7 @@ class Scaling(Precision):
 
 def test_the_precision_gets_its_state_back(path: Path) -> None:
     def strategy(precision: Precision) -> SingleDeviceStrategy:
-        return SingleDeviceStrategy(CPUAccelerator(), torch.device("cpu"), precision)
+        return SingleDeviceStrategy(torch.device("cpu"), CPUAccelerator(), precision_plugin=precision)
 
     saver = Saves("on_train_epoch_end", path)
     trainer_in(path.parent, saver, strategy=strategy(Scaling(1024.0))).fit(Regression(), loader())

@@ -226,7 +226,7 @@ class CountingPrecision(Precision):
 
 def test_the_state_of_the_precision_is_there(path: Path) -> None:
     assert saved(fitted(path.parent), path)["precision"] == {}
-    strategy = SingleDeviceStrategy(CPUAccelerator(), torch.device("cpu"), CountingPrecision(1024.0))
+    strategy = SingleDeviceStrategy(torch.device("cpu"), CPUAccelerator(), precision_plugin=CountingPrecision(1024.0))
     assert saved(fitted(path.parent, strategy=strategy), path)["precision"] == {"loss_scale": 1024.0}
 
 

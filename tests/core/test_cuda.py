@@ -279,9 +279,9 @@ def test_random_numbers_of_the_device_are_seeded_and_isolated() -> None:
 
 def test_the_accelerator_tells_how_much_memory_is_used() -> None:
     accelerator = CUDAAccelerator()
-    before = accelerator.device_stats(DEVICE)
+    before = accelerator.get_device_stats(DEVICE)
     kept = torch.zeros(1024, 1024, device=DEVICE)
-    after = accelerator.device_stats(DEVICE)
+    after = accelerator.get_device_stats(DEVICE)
     assert set(after) == {"memory_allocated_bytes", "memory_reserved_bytes", "memory_peak_bytes"}
     assert after["memory_allocated_bytes"] - before["memory_allocated_bytes"] == kept.numel() * 4
     assert after["memory_peak_bytes"] >= after["memory_allocated_bytes"]

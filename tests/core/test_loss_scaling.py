@@ -35,7 +35,7 @@ class ScaledOnTheCPU(Precision):
 
 def scaled_trainer(folder: Path, callbacks: list[Callback] | None = None, **arguments: Any) -> Trainer:
     return Trainer(
-        strategy=SingleDeviceStrategy(CPUAccelerator(), torch.device("cpu"), ScaledOnTheCPU()),
+        strategy=SingleDeviceStrategy(torch.device("cpu"), CPUAccelerator(), precision_plugin=ScaledOnTheCPU()),
         callbacks=callbacks or [],
         default_root_dir=folder,
         logger=False,

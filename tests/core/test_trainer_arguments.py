@@ -17,9 +17,10 @@ import torch
 
 from hookloop import Callback, Trainer, TrainerOptions
 from hookloop.accelerators import Accelerator, CPUAccelerator
+from hookloop.checkpoint_io import TorchCheckpointIO
 from hookloop.errors import MisconfigurationError
 from hookloop.loggers import CSVLogger
-from hookloop.precision import Precision
+from hookloop.precision import DoublePrecision, HalfPrecision, Precision
 from hookloop.profilers import Profiler, SimpleProfiler
 from hookloop.strategies import SingleDeviceStrategy
 
@@ -78,17 +79,21 @@ class Quiet(Callback):
 class Four(CPUAccelerator):
     """A CPU with four of itself, so that what `devices` means does not depend on the machine."""
 
-    name = "four"
-
     @staticmethod
-    def device_count() -> int:
+    def name() -> str:
+        return "four"
+
+    @classmethod
+    def device_count(cls) -> int:
         return 4
 
 
 class Absent(CPUAccelerator):
     """What this machine lacks."""
 
-    name = "absent"
+    @staticmethod
+    def name() -> str:
+        return "absent"
 
     @staticmethod
     def is_available() -> bool:
@@ -96,7 +101,7 @@ class Absent(CPUAccelerator):
 
 
 QUIET, OTHER = Quiet(), Quiet()
-ON_THE_CPU = SingleDeviceStrategy(CPUAccelerator(), torch.device("cpu"), Precision("bf16-mixed"))
+ON_THE_CPU = SingleDeviceStrategy(torch.device("cpu"), CPUAccelerator(), precision_plugin=Precision("bf16-mixed"))
 
 DEFAULTS: dict[str, Any] = {
     "max_epochs": None,
@@ -137,6 +142,7 @@ DEFAULTS: dict[str, Any] = {
     "reload_dataloaders_every_n_epochs": 0,
     "use_distributed_sampler": True,
     "profiler": None,
+    "plugins": None,
     "registered_callbacks": True,
 }
 """Every argument with the default that Lightning's users know, or that DESIGN.md gives where it differs."""
@@ -183,6 +189,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "reload_dataloaders_every_n_epochs": [0, 1, 1000],
     "use_distributed_sampler": [True, False],
     "profiler": [None, "simple", Profiler(), SimpleProfiler()],
+    "plugins": [None, DoublePrecision(), [HalfPrecision("bf16-true"), TorchCheckpointIO()], (TorchCheckpointIO(),), []],
     "registered_callbacks": [True, ["everything"], ("supplier",), ["Supplier", "everything"]],
 }
 """Values that each argument takes on its own. Those that leave the factories out (barebones=True, ...) come below."""
@@ -304,13 +311,18 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("fast_dev_run", [-1, 1.0, "yes", None], r"fast_dev_run={} must be a whole number of at least 0 \(True runs one"),
     ("inference_mode", ["no", 1, None], "inference_mode={}.*True.*False"),
     ("barebones", ["no", 1, None], "barebones={}.*True.*False"),
-    ("overfit_batches", NOT_A_LIMIT, "overfit_batches={} must be a whole number of batches of at least 0, or a fraction"),
+    (
+        "overfit_batches",
+        NOT_A_LIMIT,
+        "overfit_batches={} must be a whole number of batches of at least 0, or a fraction",
+    ),
     (
         "reload_dataloaders_every_n_epochs",
         [-1, 1.0, True, None],
         r"reload_dataloaders_every_n_epochs={} must be a whole number of at least 0 \(0 asks for the loaders once\)",
     ),
     ("use_distributed_sampler", ["no", 1, None], "use_distributed_sampler={}.*True.*False"),
+    ("plugins", ["bf16-mixed", 16, True, ["x"], [None]], r"plugins holds .* which is no plugin\. Pass a Precision"),
     ("profiler", ["advanced", True, SimpleProfiler], r'profiler={} is not known\. Use None, "simple", or a hookloop'),
     (
         "registered_callbacks",

@@ -668,7 +668,7 @@ def test_callbacks_are_found_by_their_family(tmp_path: Path) -> None:
 def test_one_process_on_the_cpu_is_what_this_trainer_says_it_is(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, [], precision="bf16-mixed")
     assert trainer.device == trainer.strategy.root_device == torch.device("cpu")
-    assert (trainer.accelerator.name, trainer.precision) == ("cpu", "bf16-mixed")
+    assert (trainer.accelerator.name(), trainer.precision) == ("cpu", "bf16-mixed")
     assert (trainer.global_rank, trainer.local_rank, trainer.world_size, trainer.is_global_zero) == (0, 0, 1, True)
     strategy = trainer.strategy
     strategy.barrier("here")

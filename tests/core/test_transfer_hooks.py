@@ -300,7 +300,7 @@ class OnMeta(SingleDeviceStrategy):
     """Nothing can be brought back from there."""
 
     def __init__(self) -> None:
-        super().__init__(CPUAccelerator(), META, Precision())
+        super().__init__(META, CPUAccelerator(), None, Precision())
 
     def release(self, module: nn.Module) -> None:
         return None

@@ -326,7 +326,7 @@ class ModelCheckpoint(Callback):
             return
         if trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve() == Path(path).resolve():
             return
-        Path(path).unlink(missing_ok=True)
+        trainer.strategy.remove_checkpoint(path)
 
     @property
     def _folder(self) -> str:

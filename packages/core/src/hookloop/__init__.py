@@ -24,6 +24,6 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     # `import hookloop as hl; hl.callbacks.X` without importing hookloop.callbacks for everybody.
-    if name == "callbacks":
-        return importlib.import_module("hookloop.callbacks")
+    if name in ("callbacks", "core", "plugins", "tuner", "utilities"):
+        return importlib.import_module(f"hookloop.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Nested batches: apply something to every tensor inside, move them, and measure how many samples they hold."""
+"""Nested batches: apply something to every tensor inside, move, detach, and measure how many samples they hold."""
 
 from abc import ABC
 from collections import UserList, deque
@@ -86,6 +86,25 @@ def _move(movable: Any, device: torch.device | str) -> Any:
     moved = movable.to(device, non_blocking=True) if isinstance(movable, Tensor) else movable.to(device)
     # Some objects move themselves in place and return nothing.
     return movable if moved is None else moved
+
+
+def recursive_detach(in_dict: Any, to_cpu: bool = False) -> Any:
+    """The same structure with every tensor detached from its graph.
+
+    Args:
+        in_dict: a dict, or any other nested structure.
+        to_cpu: also move the tensors to the CPU.
+    """
+    return map_batch(lambda tensor: tensor.detach().cpu() if to_cpu else tensor.detach(), in_dict)
+
+
+def extract_batch_size(batch: Any) -> int:
+    """How many samples a batch holds: the size of the first dimension of its first tensor (1 for a scalar).
+
+    Raises:
+        MisconfigurationError: the batch holds nothing with a size.
+    """
+    return batch_size(batch)[0]
 
 
 def batch_size(batch: Any) -> tuple[int, bool]:

@@ -165,13 +165,14 @@ def _damaged(source: Path, cause: str) -> CheckpointError:
     )
 
 
-def read_checkpoint(path: str | Path, weights_only: bool = True) -> dict[str, Any]:
-    """Read a checkpoint, after `verify_checkpoint`; its tensors are on the CPU.
+def read_checkpoint(path: str | Path, weights_only: bool = True, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint, after `verify_checkpoint`.
 
     Args:
         path: the file.
         weights_only: refuse everything but tensors, numbers, strings and containers of them. False runs whatever code
             the file holds: only for files that you trust.
+        map_location: the device of its tensors, in any form that `torch.load` takes.
 
     Raises:
         CheckpointError: there is no such file, it is damaged, or it holds objects that weights_only refuses.
@@ -179,7 +180,7 @@ def read_checkpoint(path: str | Path, weights_only: bool = True) -> dict[str, An
     verify_checkpoint(path)
     source = Path(path)
     try:
-        checkpoint = torch.load(source, map_location="cpu", weights_only=weights_only)
+        checkpoint = torch.load(source, map_location=map_location, weights_only=weights_only)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         cause = f"it holds a {refused[1]}" if refused else str(error).splitlines()[0]
@@ -191,6 +192,19 @@ def read_checkpoint(path: str | Path, weights_only: bool = True) -> dict[str, An
         ) from error
     except Exception as error:  # damaged bytes can make torch and pickle raise anything
         raise _damaged(source, f"{type(error).__name__}: {error}") from error
+    return checked_contents(checkpoint, source)
+
+
+def checked_contents(checkpoint: Any, source: str | Path) -> dict[str, Any]:
+    """What was read, if it is a checkpoint of a format that this version reads.
+
+    Args:
+        checkpoint: what was read.
+        source: where it was, for messages.
+
+    Raises:
+        CheckpointError: it is none, or newer.
+    """
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(
             f'{source} is no checkpoint: a dict with "state_dict" is expected, and it holds a '

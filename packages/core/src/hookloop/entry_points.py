@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hookloop.checkpoint import restore_module_and_callbacks, restore_training
-from hookloop.checkpoint_file import read_checkpoint
 from hookloop.loops import configure_optimization, evaluate, predict, sanity_check, train, validates
 from hookloop.run import Run
 from hookloop.stage import RunningStage
@@ -50,7 +49,7 @@ def run_evaluation(
     run: Run, stage: RunningStage, ckpt_path: str | Path | None, weights_only: bool
 ) -> list[dict[str, float]]:
     """Validate or test: set up, restore the module and the callbacks if asked, run the loaders."""
-    _set_up_and_restore(run, None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only))
+    _set_up_and_restore(run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only))
     run.strategy.place(run.module)
     return evaluate(run, stage)
 
@@ -59,7 +58,7 @@ def run_prediction(
     run: Run, return_predictions: bool, ckpt_path: str | Path | None, weights_only: bool
 ) -> list[Any] | None:
     """Predict: set up, restore the module and the callbacks if asked, run the loaders."""
-    _set_up_and_restore(run, None if ckpt_path is None else read_checkpoint(ckpt_path, weights_only))
+    _set_up_and_restore(run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only))
     run.strategy.place(run.module)
     return predict(run, return_predictions)
 

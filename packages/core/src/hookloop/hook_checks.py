@@ -8,7 +8,7 @@ from typing import Any
 
 from hookloop.callback import HOOKS, Callback, Hooks
 from hookloop.datamodule import LightningDataModule
-from hookloop.errors import HookError
+from hookloop.errors import HookError, MisconfigurationError
 from hookloop.module import LightningModule
 from hookloop.module.compiled import compiled_step
 
@@ -102,6 +102,35 @@ def overrides(owner: object, base: type, name: str) -> bool:
     What stands in for a callback without inheriting its methods, such as a mock, overrides all of them.
     """
     return name in getattr(owner, "__dict__", {}) or getattr(type(owner), name, None) is not getattr(base, name)
+
+
+def is_overridden(method_name: str, instance: object = None, parent: type | None = None) -> bool:
+    """Whether somebody's own version of a method is there, on the class or on the instance.
+
+    Args:
+        method_name: which method.
+        instance: a LightningModule, a LightningDataModule, a Callback, or anything else with a `parent`; None overrides
+            nothing.
+        parent: the class whose version does not count; None takes the one of those three that the instance is of.
+
+    Raises:
+        MisconfigurationError: there is no parent, or it has no such method.
+    """
+    if instance is None:
+        return False
+    if parent is None:
+        known = (base for base in (LightningModule, LightningDataModule, Callback) if isinstance(instance, base))
+        parent = next(known, None)
+    if parent is None:
+        raise MisconfigurationError(
+            f"is_overridden({method_name!r}, ...): a {type(instance).__name__} is no LightningModule, "
+            "LightningDataModule or Callback. Pass the class whose method may be overridden: parent=..."
+        )
+    if not hasattr(parent, method_name):
+        raise MisconfigurationError(
+            f"is_overridden({method_name!r}, ...): {parent.__name__} has no such method that could be overridden."
+        )
+    return overrides(instance, parent, method_name)
 
 
 def check_callback(callback: Callback) -> None:

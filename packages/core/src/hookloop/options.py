@@ -53,4 +53,5 @@ class TrainerOptions:
     reload_dataloaders_every_n_epochs: int = 0
     use_distributed_sampler: bool = True
     profiler: Any = None
+    plugins: Any = None
     registered_callbacks: bool | Sequence[str] = True

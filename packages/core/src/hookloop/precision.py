@@ -1,7 +1,7 @@
 """Numeric precision: dtypes of weights and batches, autocast around the steps, loss scaling where float16 needs it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeAlias
@@ -58,6 +58,9 @@ closure."""
 class Precision:
     """How numbers are represented in a run. For "32-true" everything here hands back what it was given.
 
+    A subclass may override `convert_module`, `convert_input`, `forward_context`, `scale`, `optimizer_step`,
+    `state_dict` and `load_state_dict`; `Trainer(plugins=...)` takes it.
+
     Args:
         name: "64-true", "32-true" (None), "16-true", "bf16-true", "16-mixed" or "bf16-mixed", or Lightning's short
             forms 64, 32, 16 and "bf16".
@@ -84,8 +87,18 @@ class Precision:
         self._unscaled: set[int] = set()
         self._stepped: set[int] = set()
 
-    def convert_module(self, module: nn.Module) -> None:
-        """Give parameters and floating buffers the dtype of this precision, in place."""
+    @property
+    def precision(self) -> str:
+        """The same as `name`."""
+        return self.name
+
+    @property
+    def autocast_device(self) -> str | None:
+        """The kind of device that autocast was set up for; None without autocast."""
+        return None if self._kind.autocast is None else self._device_type
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        """Give parameters and floating buffers the dtype of this precision, in place; returns the same module."""
         # Not module.to(dtype), which would drop the imaginary part of complex weights.
         if self._kind.weights is torch.float64:
             module.double()
@@ -93,11 +106,12 @@ class Precision:
             module.half()
         elif self._kind.weights is torch.bfloat16:
             module.bfloat16()
+        return module
 
     @property
     def converts_inputs(self) -> bool:
         """Whether `convert_input` changes anything."""
-        return self._kind.weights is not None
+        return self._kind.weights is not None or self._overrides("convert_input")
 
     def convert_input(self, batch: Any) -> Any:
         """The batch with its floating tensors in the dtype of the weights."""
@@ -105,6 +119,12 @@ class Precision:
         if dtype is None:
             return batch
         return map_batch(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, batch)
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        """What the steps of the module run in: autocast, or new tensors in the dtype of the weights, or nothing."""
+        if self._kind.autocast is not None:
+            return torch.autocast(self._device_type, dtype=self._kind.autocast)
+        return nullcontext() if self._kind.weights is None else _default_dtype(self._kind.weights)
 
     def around(self, step: Step, updates_weights: bool = False) -> Step:
         """The step as it runs in this precision; the same function where there is nothing to do.
@@ -114,6 +134,14 @@ class Precision:
             updates_weights: whether it steps optimizers itself. Autocast then keeps no converted copies of weights,
                 which would be those of before.
         """
+        if self._overrides("forward_context"):
+
+            @wraps(step)
+            def in_own_context(*args: Any, **kwargs: Any) -> Any:
+                with self.forward_context():
+                    return step(*args, **kwargs)
+
+            return in_own_context
         if self._kind.autocast is not None:
             autocast: Step = torch.autocast(
                 self._device_type, dtype=self._kind.autocast, cache_enabled=not updates_weights
@@ -133,11 +161,13 @@ class Precision:
     @property
     def scales_loss(self) -> bool:
         """Whether `scale` changes anything."""
-        return self._scaler is not None
+        return self._scaler is not None or self._overrides("scale")
 
     def steps_directly(self, optimizer: Optimizer) -> bool:
         """Whether `optimizer_step` is no more than closure, `before_step` and the optimizer's step, in that order."""
-        return self._scaler is None and type(optimizer) in _STEP_AFTER_CLOSURE
+        if self._scaler is not None or self._overrides("optimizer_step"):
+            return False
+        return type(optimizer) in _STEP_AFTER_CLOSURE
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call backward on."""
@@ -254,6 +284,66 @@ class Precision:
         if self._scaler is not None and state:
             self._update_scale()  # of steps before; what is loaded replaces it
             self._scaler.load_state_dict(state)
+
+    def _overrides(self, method: str) -> bool:
+        """Whether a subclass has its own."""
+        return getattr(type(self), method) is not getattr(Precision, method)
+
+
+class MixedPrecision(Precision):
+    """Weights in float32, and operations that can afford it in 16 bits: torch's autocast.
+
+    Args:
+        precision: "16-mixed" or "bf16-mixed".
+        device: the kind of device that is trained on: "cpu" or "cuda".
+        scaler: scales the loss of "16-mixed"; None makes one on CUDA.
+
+    Raises:
+        MisconfigurationError: another precision, or a scaler for "bf16-mixed", which needs none.
+    """
+
+    def __init__(self, precision: str, device: str, scaler: torch.amp.GradScaler | None = None) -> None:
+        _check_among("MixedPrecision", precision, ("16-mixed", "bf16-mixed"))
+        if scaler is not None and precision != "16-mixed":
+            raise MisconfigurationError(
+                f"MixedPrecision({precision!r}, scaler={scaler!r}): bfloat16 reaches as far as float32, and nothing "
+                'has to be scaled. Leave the scaler out, or use "16-mixed".'
+            )
+        super().__init__(precision, torch.device(device).type)
+        self._scaler = scaler or self._scaler
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss, None where nothing does."""
+        return self._scaler
+
+
+class HalfPrecision(Precision):
+    """Weights, inputs and everything else in 16 bits.
+
+    Args:
+        precision: "16-true" or "bf16-true".
+
+    Raises:
+        MisconfigurationError: another precision.
+    """
+
+    def __init__(self, precision: str = "16-true") -> None:
+        _check_among("HalfPrecision", precision, ("16-true", "bf16-true"))
+        super().__init__(precision)
+
+
+class DoublePrecision(Precision):
+    """Weights, inputs and everything else in float64."""
+
+    def __init__(self) -> None:
+        super().__init__("64-true")
+
+
+def _check_among(plugin: str, given: object, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        use = " or ".join(f'"{one}"' for one in allowed)
+        raise MisconfigurationError(f"{plugin}({given!r}): use {use}.")
 
 
 def _has_gradients(optimizer: Optimizer) -> bool:

@@ -16,11 +16,15 @@ LARGEST_SEED = 2**32 - 1
 """NumPy's legacy generator takes no larger one."""
 
 
+SEED_VARIABLES = ("HOOKLOOP_GLOBAL_SEED", "PL_GLOBAL_SEED")
+"""Where a seed is looked for; the second name is the one that Lightning's users have in their scripts."""
+
+
 def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
     """Seed Python's, NumPy's (if it is loaded) and torch's generators, those of every CUDA device included.
 
     Args:
-        seed: 0 to 2**32 - 1. None takes the environment variable PL_GLOBAL_SEED, or 0 without it.
+        seed: 0 to 2**32 - 1. None takes the environment variable HOOKLOOP_GLOBAL_SEED, else PL_GLOBAL_SEED, else 0.
         workers: also remembered in PL_SEED_WORKERS, so that a launched process knows what was asked for. Workers of a
             DataLoader derive their seeds from torch's generator in any case.
         verbose: print the seed.
@@ -33,8 +37,8 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     """
     source = "seed"
     if seed is None:
-        source = "PL_GLOBAL_SEED"
-        seed = os.environ.get("PL_GLOBAL_SEED", "0")  # type: ignore[assignment]
+        source = next((name for name in SEED_VARIABLES if name in os.environ), source)
+        seed = os.environ.get(source, "0")  # type: ignore[assignment]
     try:
         # Numbers of NumPy are whole numbers too; 2.5 is none, and is not to be cut.
         number = int(seed) if isinstance(seed, str) else operator.index(seed)  # type: ignore[arg-type]
@@ -45,6 +49,8 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     if verbose:
         print(f"Seed set to {number}")
     os.environ["PL_GLOBAL_SEED"] = str(number)
+    if "HOOKLOOP_GLOBAL_SEED" in os.environ:
+        os.environ["HOOKLOOP_GLOBAL_SEED"] = str(number)  # it is asked first, by launched processes too
     os.environ["PL_SEED_WORKERS"] = str(int(workers))
     random.seed(number)
     if (numpy := sys.modules.get("numpy")) is not None:
@@ -53,15 +59,18 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     return number
 
 
-def random_state() -> dict[str, Any]:
+def random_state(include_cuda: bool = True) -> dict[str, Any]:
     """The state of every global generator, as a dict for `set_random_state`.
 
     NumPy's is there if NumPy was imported, CUDA's (one state per device) if CUDA was initialized.
+
+    Args:
+        include_cuda: False leaves CUDA's out, for a forked process that must not touch CUDA.
     """
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     if (numpy := sys.modules.get("numpy")) is not None:
         state["numpy"] = numpy.random.get_state()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if include_cuda and torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
@@ -77,9 +86,13 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def isolated_random_state() -> Iterator[None]:
-    """Whatever draws random numbers inside leaves the generators outside as they were."""
-    state = random_state()
+def isolated_random_state(include_cuda: bool = True) -> Iterator[None]:
+    """Whatever draws random numbers inside leaves the generators outside as they were, also if it raises.
+
+    Args:
+        include_cuda: False leaves CUDA's generators alone, for a forked process that must not touch CUDA.
+    """
+    state = random_state(include_cuda)
     try:
         yield
     finally:

@@ -340,6 +340,8 @@ class TrainerView(Protocol):
         """Print from rank zero alone, above a progress bar if there is one."""
         ...
 
-    def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool = False, storage_options: Any | None = None
+    ) -> None:
         """Write a checkpoint of the run as it is now."""
         ...

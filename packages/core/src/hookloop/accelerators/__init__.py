@@ -1,8 +1,16 @@
 """What devices this machine has. Facts, no training state."""
 
+from typing import TYPE_CHECKING
+
+from hookloop.absent import absent
 from hookloop.accelerators.accelerator import Accelerator
 from hookloop.accelerators.cpu import CPUAccelerator
-from hookloop.accelerators.cuda import CUDAAccelerator
+from hookloop.accelerators.cuda import CUDAAccelerator, find_usable_cuda_devices
 from hookloop.accelerators.select import select_accelerator
 
-__all__ = ["Accelerator", "CPUAccelerator", "CUDAAccelerator", "select_accelerator"]
+__all__ = ["Accelerator", "CPUAccelerator", "CUDAAccelerator", "find_usable_cuda_devices", "select_accelerator"]
+
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+    def __getattr__(name: str) -> object:
+        raise absent(__name__, name)

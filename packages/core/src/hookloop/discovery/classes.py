@@ -1,9 +1,12 @@
-"""Callback classes by name: what `hookloop.callbacks` offers beyond the core's own."""
+"""Names that installed packages supply: callback classes for `hookloop.callbacks`, and whatever else a face offers."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
+from hookloop.absent import absent
 from hookloop.callback import Callback
-from hookloop.discovery.catalogue import DISTRIBUTION_OF_CLASS
+from hookloop.discovery.catalogue import DISTRIBUTION_OF_CLASS, DISTRIBUTION_OF_NAME, PLACES
 from hookloop.discovery.entries import Registration, installed
 from hookloop.discovery.loading import load
 
@@ -15,45 +18,73 @@ def callback_class_names() -> list[str]:
     return sorted({one.name for one in installed().classes})
 
 
-def callback_class(name: str) -> type[Callback]:
+def callback_class(name: str, face: str = _FACE) -> type[Callback]:
     """The class that an installed package registers under `name`; this imports the package.
 
+    Args:
+        name: of the class.
+        face: the module that it was looked for in.
+
     Raises:
-        ImportError: the class is of a hookloop package that is not installed, two packages claim the name, or the
-            package that has it is broken.
+        ImportError: the class is of a hookloop package that is not installed, two packages claim the name, the
+            package that has it is broken, or hookloop has no such class and says what to use instead.
         AttributeError: nobody has such a class.
     """
     claims = [one for one in installed().classes if one.name == name]
     if not claims:
         if name in DISTRIBUTION_OF_CLASS:
-            distribution = DISTRIBUTION_OF_CLASS[name]
-            raise ImportError(
-                f"{name} is in {distribution}, which is not installed, or too old to have it. Run "
-                f"`pip install --upgrade {distribution}` and start Python again.",
-                name=_FACE,
-            )
-        raise AttributeError(_unknown(name), name=name)
+            raise _not_installed(name, DISTRIBUTION_OF_CLASS[name], face)
+        raise absent(face, name, _unknown(name))
+    found = _loaded(face, claims, of_class=True)
+    assert isinstance(found, type)  # and a Callback, or _loaded had raised
+    return found
+
+
+def name_at(face: str, name: str) -> Any:
+    """What Lightning's users find under `name` in the module `face`, from the package that has it.
+
+    Raises:
+        ImportError: as for `callback_class`.
+        AttributeError: there is no such name in that module.
+    """
+    if name not in PLACES[face]:
+        raise absent(face, name)
+    if face.startswith(_FACE) and name in DISTRIBUTION_OF_CLASS:
+        return callback_class(name, face)
+    claims = [one for one in installed().names if one.name == name]
+    if not claims:
+        raise _not_installed(name, DISTRIBUTION_OF_NAME[name], face)
+    return _loaded(face, claims, of_class=False)
+
+
+def _not_installed(name: str, distribution: str, face: str) -> ImportError:
+    return ImportError(
+        f"{name} is in {distribution}, which is not installed, or too old to have it. Run "
+        f"`pip install --upgrade {distribution}` and start Python again.",
+        name=face,
+    )
+
+
+def _loaded(face: str, claims: Sequence[Registration], of_class: bool) -> Any:
+    registration = claims[0]
+    name = registration.name
     if len(claims) > 1:
         raise ImportError(
-            f"{_FACE}.{name} is claimed by {len(claims)} entry points: "
+            f"{face}.{name} is claimed by {len(claims)} entry points: "
             + "; ".join(f"{one.distribution} {one.version} ({one.definition})" for one in claims)
-            + f". Import it from the package that you mean, for example `from {claims[0].module} import {name}`, or "
+            + f". Import it from the package that you mean, for example `from {registration.module} import {name}`, or "
             "uninstall one of them.",
-            name=_FACE,
+            name=face,
         )
-    return _loaded(claims[0])
-
-
-def _loaded(registration: Registration) -> type[Callback]:
     try:
         found = load(registration)
-        if not (isinstance(found, type) and issubclass(found, Callback)):
+        if of_class and not (isinstance(found, type) and issubclass(found, Callback)):
             raise TypeError(f"it is {found!r}, which is no subclass of Callback")
     except (Exception, SystemExit) as error:
         raise ImportError(
-            f"{_FACE}.{registration.name} cannot be imported from {registration.distribution} {registration.version} "
+            f"{face}.{name} cannot be imported from {registration.distribution} {registration.version} "
             f"(entry point {registration.definition}). {type(error).__name__}: {error}",
-            name=_FACE,
+            name=face,
         ) from error
     return found
 

@@ -1,4 +1,4 @@
-"""The entry points of both groups and the distributions that declare them, read once per process."""
+"""The entry points of all groups and the distributions that declare them, read once per process."""
 
 import importlib
 import re
@@ -13,6 +13,11 @@ FACTORY_GROUP = "hookloop.callbacks_factory"
 
 CLASS_GROUP = "hookloop.callbacks"
 """Entry points of this group are callback classes, under the name that `hookloop.callbacks` offers them by."""
+
+NAME_GROUP = "hookloop.names"
+"""Entry points of this group are whatever else a face of the core offers and a package supplies, such as `Tuner`."""
+
+_GROUPS = (FACTORY_GROUP, CLASS_GROUP, NAME_GROUP)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Installed:
 
     factories: tuple[Registration, ...]
     classes: tuple[Registration, ...]
+    names: tuple[Registration, ...] = ()
 
 
 def normalized(name: str) -> str:
@@ -75,6 +81,7 @@ def installed() -> Installed:
     return Installed(
         factories=tuple(one for one in found if one.entry.group == FACTORY_GROUP),
         classes=tuple(one for one in found if one.entry.group == CLASS_GROUP),
+        names=tuple(one for one in found if one.entry.group == NAME_GROUP),
     )
 
 
@@ -111,7 +118,7 @@ def _registrations() -> Iterator[Registration]:
 def _entry_points() -> list[EntryPoint]:
     try:
         found = entry_points()
-        return [*found.select(group=FACTORY_GROUP), *found.select(group=CLASS_GROUP)]
+        return [entry for group in _GROUPS for entry in found.select(group=group)]
     except Exception:  # noqa: BLE001 - what a malformed file raises depends on the version of Python
         # One malformed entry_points.txt, of any package at all, fails the call for everybody.
         first: dict[str, Distribution] = {}
@@ -122,7 +129,7 @@ def _entry_points() -> list[EntryPoint]:
 
 def _readable_entry_points(distribution: Distribution) -> list[EntryPoint]:
     try:
-        return [entry for entry in distribution.entry_points if entry.group in (FACTORY_GROUP, CLASS_GROUP)]
+        return [entry for entry in distribution.entry_points if entry.group in _GROUPS]
     except Exception as error:  # noqa: BLE001 - see above
         warnings.warn(
             f"The entry_points.txt of {_facts(distribution)[0]} cannot be read ({type(error).__name__}: {error}), so "

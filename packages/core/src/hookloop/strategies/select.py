@@ -5,6 +5,7 @@ from difflib import get_close_matches
 import torch
 
 from hookloop.accelerators import Accelerator
+from hookloop.checkpoint_io import CheckpointIO
 from hookloop.errors import MisconfigurationError
 from hookloop.precision import Precision
 from hookloop.strategies.single_device import SingleDeviceStrategy
@@ -17,9 +18,13 @@ _SEVERAL_DEVICES = ("ddp", "dp", "fsdp", "deepspeed", "model", "horovod", "bagua
 
 
 def select_strategy(
-    strategy: str | Strategy, accelerator: Accelerator, devices: list[torch.device], precision: Precision
+    strategy: str | Strategy,
+    accelerator: Accelerator,
+    devices: list[torch.device],
+    precision: Precision,
+    checkpoint_io: CheckpointIO | None = None,
 ) -> Strategy:
-    """The strategy to train with.
+    """The strategy to train with; one that was passed brings its own accelerator, device, precision and checkpoint_io.
 
     Raises:
         MisconfigurationError: an unknown strategy, or more devices than it supports.
@@ -30,10 +35,10 @@ def select_strategy(
         raise MisconfigurationError(_refusal(strategy))
     if len(devices) > 1:
         raise MisconfigurationError(
-            f"devices asks for {len(devices)} {accelerator.name} devices, and today hookloop trains on one. Use "
+            f"devices asks for {len(devices)} {accelerator.name()} devices, and today hookloop trains on one. Use "
             "devices=1."
         )
-    return SingleDeviceStrategy(accelerator, devices[0], precision)
+    return SingleDeviceStrategy(devices[0], accelerator, checkpoint_io, precision)
 
 
 def _refusal(strategy: object) -> str:

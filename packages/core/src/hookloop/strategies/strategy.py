@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch.optim import Optimizer
 
 from hookloop.accelerators import Accelerator
 from hookloop.batches import move_data_to_device
+from hookloop.checkpoint_file import checked_contents
+from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
 from hookloop.distributed import Collectives
 from hookloop.errors import MisconfigurationError
 from hookloop.module.compiled import names_in, plain_names
@@ -28,15 +31,22 @@ class Strategy(ABC):
         root_device: the device of this process.
         precision: the numeric precision.
         collectives: how the ranks talk.
+        checkpoint_io: where checkpoints are kept; None is in local files.
     """
 
     def __init__(
-        self, accelerator: Accelerator, root_device: torch.device, precision: Precision, collectives: Collectives
+        self,
+        accelerator: Accelerator,
+        root_device: torch.device,
+        precision: Precision,
+        collectives: Collectives,
+        checkpoint_io: CheckpointIO | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.root_device = root_device
         self.precision = precision
         self.collectives = collectives
+        self.checkpoint_io = TorchCheckpointIO() if checkpoint_io is None else checkpoint_io
 
     # the model
 
@@ -64,6 +74,29 @@ class Strategy(ABC):
     def load_module_state_dict(self, module: nn.Module, state: Mapping[str, Any], strict: bool = True) -> None:
         """Load weights into the module."""
         module.load_state_dict(names_in(module, state), strict=strict)
+
+    # checkpoints
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint, from rank zero alone."""
+        if self.is_global_zero:
+            self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint; its tensors are on the CPU.
+
+        Raises:
+            CheckpointError: what was read is no checkpoint.
+        """
+        checkpoint = self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
+        return checked_contents(checkpoint, checkpoint_path)
+
+    def remove_checkpoint(self, filepath: str | Path) -> None:
+        """Remove a checkpoint, from rank zero alone."""
+        if self.is_global_zero:
+            self.checkpoint_io.remove_checkpoint(filepath)
 
     # batches
 

@@ -59,7 +59,7 @@ def check_strategy(options: TrainerOptions) -> None:
 def _is_accelerator(given: Any, own: Accelerator) -> bool:
     if isinstance(given, Accelerator):
         return type(given) is type(own)
-    return given in ("auto", own.name) or (given == "gpu" and own.name == "cuda")
+    return given in ("auto", own.name()) or (given == "gpu" and own.name() == "cuda")
 
 
 def choose_root(given: Any) -> str:

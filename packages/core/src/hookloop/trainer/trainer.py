@@ -11,7 +11,7 @@ from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
 from hookloop.checkpoint import dump
-from hookloop.checkpoint_file import check_is_there, read_checkpoint, write_checkpoint
+from hookloop.checkpoint_io import CheckpointIO
 from hookloop.datamodule import LightningDataModule
 from hookloop.entry_points import run_evaluation, run_fit, run_prediction
 from hookloop.errors import MisconfigurationError
@@ -46,6 +46,7 @@ from hookloop.trainer.arguments import (
 )
 from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.trainer.keywords import known_keywords
+from hookloop.trainer.plugins import sort_plugins
 from hookloop.trainer.reproducibility import check_torch_switches, torch_switches
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class Trainer(TrainerAttributes):
         use_distributed_sampler: give each process its own part of the samples. It matters with several processes only;
             today a run has one, which gets all of them.
         profiler: None, "simple", or a Profiler; times every hook of every callback.
+        plugins: a Precision, a CheckpointIO, or both, of hookloop.plugins: how numbers are represented, in place of
+            `precision`, and where checkpoints are written and read.
         registered_callbacks: True for the callbacks that installed packages register, False for none, or the names of
             the entry points or distributions to use.
 
@@ -159,6 +162,7 @@ class Trainer(TrainerAttributes):
         reload_dataloaders_every_n_epochs: int = 0,
         use_distributed_sampler: bool = True,
         profiler: str | Profiler | None = None,
+        plugins: Precision | CheckpointIO | Sequence[Precision | CheckpointIO] | None = None,
         registered_callbacks: bool | Sequence[str] = True,
     ) -> None:
         from hookloop.discovery import registered_callbacks as discover_callbacks  # not by every import
@@ -203,6 +207,7 @@ class Trainer(TrainerAttributes):
             reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
             use_distributed_sampler=use_distributed_sampler,
             profiler=profiler,
+            plugins=plugins,
             registered_callbacks=registered_callbacks,
         )
         options = self._options
@@ -232,7 +237,9 @@ class Trainer(TrainerAttributes):
             reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
         )
         chosen, chosen_devices = select_accelerator(accelerator, devices)
-        self._strategy = select_strategy(strategy, chosen, chosen_devices, Precision(precision, chosen_devices[0].type))
+        own = sort_plugins(options)
+        numbers = own.precision_on(chosen_devices[0]) or Precision(precision, chosen_devices[0].type)
+        self._strategy = select_strategy(strategy, chosen, chosen_devices, numbers, own.checkpoint_io)
         self._default_root_dir = choose_root(default_root_dir)
         self._loggers = choose_loggers(options, self._default_root_dir)
         self._profiler = choose_profiler(profiler)
@@ -293,7 +300,7 @@ class Trainer(TrainerAttributes):
         anew = model is not self._fitted or path is not None
         self._state.should_stop = False
         # Read before anything begins: a file that cannot be read costs nothing of what was fitted before.
-        checkpoints = [] if path is None else [read_checkpoint(path, weights_only is not False)]
+        checkpoints = [] if path is None else [self._strategy.load_checkpoint(path, weights_only is not False)]
         run = self._put_together(TrainerFn.FITTING, model, given, datamodule)
         self._fitted, self._optimization, self._fit_recorder = model, run.optimization, run.recorder
         self._guard(run, path, lambda: run_fit(run, anew, checkpoints))
@@ -380,21 +387,22 @@ class Trainer(TrainerAttributes):
         keep = return_predictions is not False
         return self._guard(run, path, lambda: run_prediction(run, keep, path, weights_only is not False))
 
-    def save_checkpoint(self, filepath: str | Path, weights_only: bool = False) -> None:
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool = False, storage_options: Any | None = None
+    ) -> None:
         """Write a checkpoint of the run as it is now, or as it ended.
 
         Args:
             filepath: the file; it is written beside, and renamed when it is complete.
             weights_only: the module alone; training cannot be resumed from it.
+            storage_options: handed to the CheckpointIO that was passed in `plugins`; files have none.
 
         Raises:
-            MisconfigurationError: no module has been run yet.
+            MisconfigurationError: no module has been run yet, or there are storage_options and no use for them.
             CheckpointError: it could not be written; a file of that name is unchanged.
         """
         run = self._running("save_checkpoint()")
-        checkpoint = dump(run, weights_only)
-        if self.is_global_zero:
-            write_checkpoint(checkpoint, filepath)
+        self._strategy.save_checkpoint(dump(run, weights_only), filepath, storage_options)
         self._strategy.barrier("save_checkpoint")
         run.hooks.on_checkpoint_saved(str(filepath))
 
@@ -508,6 +516,7 @@ class Trainer(TrainerAttributes):
             Closing(self._callbacks, "stop_listening"),
             Closing(run.loaders, "release"),
             Closing(self._strategy, "release", (run.module,)),
+            Closing(self._strategy.checkpoint_io, "teardown"),
             Closing(self._profiler, "describe"),
             Closing(self._profiler, "teardown", (stage,)),
         )
@@ -585,7 +594,9 @@ class Trainer(TrainerAttributes):
                 f'ckpt_path="{ckpt_path}": no callback knows of such a checkpoint (checkpoint callbacks: {asked}). '
                 f"Pass a path, or {_advice(self.checkpoint_callbacks)}."
             )
-        check_is_there(path)  # now, and not when the last fit's progress is given up for it
+        self._strategy.checkpoint_io.check_is_there(
+            path
+        )  # now, and not when the last fit's progress is given up for it
         return path
 
     def _answered(self, which: str) -> str | None:

@@ -1,0 +1,10 @@
+"""Where Lightning's users look for `Checkpoint`, which hookloop does not have; asked for it, it says what to do."""
+
+from typing import TYPE_CHECKING
+
+from hookloop.absent import absent
+
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+    def __getattr__(name: str) -> object:
+        raise absent(__name__, name)

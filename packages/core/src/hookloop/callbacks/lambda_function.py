@@ -1,0 +1,5 @@
+"""Where Lightning's users look for `LambdaCallback`."""
+
+from hookloop.callback import LambdaCallback
+
+__all__ = ["LambdaCallback"]

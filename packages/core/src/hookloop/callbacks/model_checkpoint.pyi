@@ -1,0 +1,1 @@
+from hookloop_callbacks_checkpoint import ModelCheckpoint as ModelCheckpoint

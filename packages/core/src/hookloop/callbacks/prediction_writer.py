@@ -1,0 +1,9 @@
+"""Writers of predictions, where Lightning's users look for them; hookloop-callbacks-prediction has them."""
+
+from typing import Any
+
+from hookloop.discovery import name_at
+
+
+def __getattr__(name: str) -> Any:
+    return name_at(__name__, name)

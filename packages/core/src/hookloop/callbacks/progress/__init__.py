@@ -1,0 +1,9 @@
+"""Progress bars, where Lightning's users look for them; hookloop-callbacks-progress has them."""
+
+from typing import Any
+
+from hookloop.discovery import name_at
+
+
+def __getattr__(name: str) -> Any:
+    return name_at(__name__, name)

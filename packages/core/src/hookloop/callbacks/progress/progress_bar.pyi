@@ -1,0 +1,1 @@
+from hookloop_callbacks_progress import ProgressBar as ProgressBar

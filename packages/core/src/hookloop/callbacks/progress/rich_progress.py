@@ -1,0 +1,9 @@
+"""The rich progress bar, where Lightning's users look for it; hookloop-callbacks-progress has it."""
+
+from typing import Any
+
+from hookloop.discovery import name_at
+
+
+def __getattr__(name: str) -> Any:
+    return name_at(__name__, name)

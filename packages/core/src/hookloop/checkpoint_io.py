@@ -1,0 +1,114 @@
+"""`CheckpointIO`: where checkpoints are written and read, for those who keep them in another place or form."""
+
+import shutil
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hookloop.checkpoint_file import check_is_there, read_checkpoint, write_checkpoint
+from hookloop.errors import CheckpointError, MisconfigurationTypeError
+
+
+class CheckpointIO(ABC):
+    """Writes, reads and removes checkpoints. Pass one to the Trainer: `Trainer(plugins=MyCheckpointIO())`.
+
+    The trainer asks it for every checkpoint that it saves, resumes from or evaluates; to write and to remove one, on
+    rank zero alone. What it raises reaches whoever asked for the checkpoint.
+    """
+
+    @abstractmethod
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: tensors, numbers, strings and containers of them; some are those of the running model, so copy
+                what is not written before this returns.
+            path: where to, as whoever saves calls it.
+            storage_options: what was passed to `trainer.save_checkpoint`.
+        """
+
+    @abstractmethod
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Args:
+            path: where it is, as whoever loads calls it.
+            map_location: the device of its tensors, in any form that `torch.load` takes; None is the CPU.
+            weights_only: False may read other objects than tensors, numbers, strings and containers of them, which runs
+                whatever code is in the file; None and True may not.
+
+        Returns:
+            What was saved: a dict with "state_dict".
+        """
+
+    @abstractmethod
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint that is no longer needed; nothing happens if it is gone."""
+
+    def check_is_there(self, path: str | Path) -> None:
+        """Raise an error if there is no checkpoint at `path`; asked before anything else is given up for it.
+
+        Whoever cannot tell at once does nothing, and lets `load_checkpoint` find out.
+        """
+
+    def teardown(self) -> None:
+        """Wait for, and close, whatever saving has opened; called when an entry point ends, after errors too."""
+
+
+class TorchCheckpointIO(CheckpointIO):
+    """What a trainer uses by default: one file for each checkpoint, written beside its target and renamed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a file.
+
+        Raises:
+            MisconfigurationTypeError: there are storage_options, which files have no use for.
+            CheckpointError: it could not be written; a file of that name is unchanged.
+        """
+        if storage_options is not None:
+            raise MisconfigurationTypeError(
+                f"save_checkpoint(storage_options={storage_options!r}): {type(self).__name__} writes to a local file "
+                "and has no options. Leave them out, or pass a CheckpointIO of your own in Trainer(plugins=...)."
+            )
+        write_checkpoint(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a file.
+
+        Raises:
+            CheckpointError: there is none, it is damaged, or it holds what weights_only refuses.
+        """
+        return read_checkpoint(path, weights_only is not False, "cpu" if map_location is None else map_location)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove the file, or the folder with everything in it.
+
+        Raises:
+            CheckpointError: the file system does not allow it.
+        """
+        target = Path(path)
+        try:
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                with suppress(FileNotFoundError):
+                    target.unlink()
+        except OSError as error:
+            raise CheckpointError(
+                f"The checkpoint {target} could not be removed ({type(error).__name__}: {error}). Check the folder's "
+                "permissions."
+            ) from error
+
+    def check_is_there(self, path: str | Path) -> None:
+        """Check that there is a file, unless a subclass reads from elsewhere.
+
+        Raises:
+            CheckpointError: there is none; the message lists the checkpoints in its folder.
+        """
+        if type(self).load_checkpoint is TorchCheckpointIO.load_checkpoint:
+            check_is_there(path)

@@ -1,0 +1,5 @@
+"""Where Lightning's users look for `LightningDataModule`."""
+
+from hookloop.datamodule import LightningDataModule
+
+__all__ = ["LightningDataModule"]

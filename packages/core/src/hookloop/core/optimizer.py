@@ -1,0 +1,5 @@
+"""Where Lightning's users look for `LightningOptimizer`."""
+
+from hookloop.optimizers import LightningOptimizer
+
+__all__ = ["LightningOptimizer"]

@@ -1,0 +1,13 @@
+"""Where checkpoints are kept, as objects for `Trainer(plugins=...)`."""
+
+from typing import TYPE_CHECKING
+
+from hookloop.absent import absent
+from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
+
+__all__ = ["CheckpointIO", "TorchCheckpointIO"]
+
+if not TYPE_CHECKING:  # or a type checker would believe that every name is there
+
+    def __getattr__(name: str) -> object:
+        raise absent(__name__, name)

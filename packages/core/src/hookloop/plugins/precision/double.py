@@ -1,0 +1,5 @@
+"""Where Lightning's users look for `DoublePrecision`."""
+
+from hookloop.precision import DoublePrecision
+
+__all__ = ["DoublePrecision"]

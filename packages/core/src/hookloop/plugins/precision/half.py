@@ -1,0 +1,5 @@
+"""Where Lightning's users look for `HalfPrecision`."""
+
+from hookloop.precision import HalfPrecision
+
+__all__ = ["HalfPrecision"]

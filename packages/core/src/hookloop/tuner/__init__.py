@@ -1,0 +1,9 @@
+"""Where Lightning's users look for `Tuner`; hookloop-callbacks-tuning has it."""
+
+from typing import Any
+
+from hookloop.discovery import name_at
+
+
+def __getattr__(name: str) -> Any:
+    return name_at(__name__, name)
