@@ -263,8 +263,11 @@ class ModelCheckpoint(Callback):
             if path:
                 self._write(trainer, path)
                 self._record = replace(after, last_model_path=before.last_model_path)
+                self._tell_loggers(trainer)
             if self.save_last:
                 self._write(trainer, after.last_model_path)
+                self._record = after
+                self._tell_loggers(trainer)
         self._record = after
         if best:
             if self.verbose:
@@ -315,6 +318,9 @@ class ModelCheckpoint(Callback):
 
     def _announce(self, trainer: TrainerView, path: str) -> None:
         self._written.add(path)
+
+    def _tell_loggers(self, trainer: TrainerView) -> None:
+        """After the record has the file: loggers that upload files look for it there."""
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(self)
