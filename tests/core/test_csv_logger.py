@@ -824,5 +824,5 @@ def test_importing_the_loggers_loads_no_logger_and_the_csv_logger_loads_no_libra
 def test_a_name_that_the_loggers_do_not_have_is_an_error_that_lists_those_they_have() -> None:
     import hookloop.loggers
 
-    with pytest.raises(AttributeError, match=r"no attribute 'CsvLogger'; it has CSVLogger, Logger, check_logger"):
+    with pytest.raises(AttributeError, match=r"no attribute 'CsvLogger'; it has CSVLogger, Logger, TensorBoardLogger"):
         _ = hookloop.loggers.CsvLogger

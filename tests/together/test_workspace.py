@@ -38,6 +38,7 @@ def test_the_core_has_an_extra_for_every_package_and_one_for_all() -> None:
     for family in families:
         assert extras[family] == [f"hookloop-callbacks-{family}>=0.1,<0.2"]
     assert extras["all"] == [f"hookloop[{','.join(families)}]"]
+    assert [name for name in extras if name not in (*families, "all")] == ["tensorboard"]
 
 
 @pytest.mark.parametrize("name", CALLBACK_PACKAGES)

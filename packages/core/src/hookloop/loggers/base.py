@@ -16,10 +16,10 @@ _METHODS = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "
 class Logger(ABC):
     """Receives the numbers of a run and puts them somewhere.
 
-    Subclass it and write `log_metrics`; everything else has a default that does nothing. A class that does not inherit
-    from it, but has the six methods `log_metrics`, `log_hyperparams`, `log_graph`, `save`, `finalize` and
-    `after_save_checkpoint`, is as good: the trainer calls them by name, `isinstance(x, Logger)` is True for it, and
-    `log_dir_of` does without the properties that it lacks.
+    Subclass it and write `log_metrics`; everything else has a default that does nothing, but for `finalize`, which
+    saves. A class that does not inherit from it, but has the six methods `log_metrics`, `log_hyperparams`, `log_graph`,
+    `save`, `finalize` and `after_save_checkpoint`, is as good: the trainer calls them by name,
+    `isinstance(x, Logger)` is True for it, and `log_dir_of` does without the properties that it lacks.
 
     The trainer calls the methods on the process of global rank 0 alone. Properties may be read on every process.
     """
@@ -44,6 +44,16 @@ class Logger(ABC):
     def save_dir(self) -> str | None:
         """The local folder under which all experiments are kept; None: this logger writes no local files."""
         return None
+
+    @property
+    def root_dir(self) -> str | None:
+        """The local folder of the experiment, in which its runs have a folder each; None: this logger has none."""
+        return None
+
+    @property
+    def group_separator(self) -> str:
+        """What stands between the parts of a name, where this logger shows names that begin alike as a group."""
+        return "/"
 
     @property
     def log_dir(self) -> str | None:
@@ -72,13 +82,13 @@ class Logger(ABC):
         """Take the settings of the run.
 
         Args:
-            params: a mapping, an argparse.Namespace or a dataclass instance.
+            params: a mapping, an argparse.Namespace or a dataclass instance. Copy what you keep.
             *args: for loggers that take more than settings.
             **kwargs: the same.
         """
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
-        """Take the model, for loggers that can draw it.
+        """Take the model, for loggers that can draw it. The trainer calls it once a fit, with the model on its device.
 
         Args:
             model: the LightningModule.
@@ -86,20 +96,25 @@ class Logger(ABC):
         """
 
     def save(self) -> None:
-        """Put everything that was received so far where it survives the process."""
+        """Put everything that was received so far where it survives the process.
+
+        The trainer calls it when a fit begins, and after every epoch and evaluation that sent rows.
+        """
 
     def finalize(self, status: str) -> None:
-        """End a run. It may be called more than once, and another run with the same logger may follow.
+        """End a run; by default, save. It may be called more than once, and another run with this logger may follow.
 
         Args:
             status: "success" or "failed".
         """
+        self.save()
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Learn that a checkpoint callback has saved a file.
 
         Args:
-            checkpoint_callback: that callback; it knows the path.
+            checkpoint_callback: that callback. What it says of its files (`best_model_path`, `last_model_path`, ...)
+                includes the new one already, which can be loaded.
         """
 
 

@@ -1,7 +1,7 @@
-"""Settings as YAML text.
+"""Settings as YAML text, and as one flat dict.
 
-A writer only, for the part of YAML that settings need, so that the core depends on no YAML library. Readers of YAML 1.1
-and 1.2 (PyYAML's `safe_load` among them) read the text back as the same values:
+A writer of YAML only, for the part of it that settings need, so that the core depends on no YAML library. Readers of
+YAML 1.1 and 1.2 (PyYAML's `safe_load` among them) read the text back as the same values:
 
 - dicts, lists, strings, ints, floats (nan and infinities too), booleans and None as themselves;
 - tuples and sets as lists (sets sorted by their text), an Enum as its name, a path as its text, a dataclass and a
@@ -36,6 +36,25 @@ def to_plain(value: object) -> Plain:
 def to_yaml(value: Plain) -> str:
     """Plain values as YAML text that ends in a line feed."""
     return "\n".join(_lines(value)) + "\n"
+
+
+def flatten(value: Plain, name: str = "") -> dict[str, bool | int | float | str]:
+    """Plain values as one dict: {"optimizer": {"lr": 0.1}} is {"optimizer/lr": 0.1}.
+
+    Dicts in a list get its index as a name. Other lists, None, and empty dicts are their text, ints that no float can
+    hold too.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        value = dict(enumerate(value))
+    if isinstance(value, dict) and (value or not name):
+        start = f"{name}/" if name else ""
+        parts = (flatten(item, start + str(key)) for key, item in value.items())
+        return {key: item for part in parts for key, item in part.items()}
+    if isinstance(value, bool | float | str):
+        return {name: value}
+    if isinstance(value, int) and abs(value) < 2**1023:
+        return {name: value}
+    return {name: str(value)}
 
 
 def _plain(value: object, inside: frozenset[int]) -> Plain:

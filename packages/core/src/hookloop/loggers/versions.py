@@ -12,13 +12,13 @@ def version_folder(version: int | str) -> str:
 
 
 def next_version(root: Path) -> int:
-    """The number after the highest that exists in the folder `root`; 0 where there is none. Nothing is created.
+    """The number after the highest that exists in the folder `root`; 0 where none can be seen. Nothing is created.
 
     Gaps stay gaps: the number of a deleted run does not come back while a later run exists.
     """
     try:
         names = [path.name for path in root.iterdir()]
-    except FileNotFoundError:
-        return 0
+    except OSError:
+        return 0  # whoever makes a folder there learns what is wrong
     matches = (_NUMBERED.fullmatch(name) for name in names)
     return max((int(match[1]) for match in matches if match), default=-1) + 1
