@@ -127,7 +127,7 @@ def test_what_may_change_can_be_set_and_is_checked(name: str, value: int, tmp_pa
 
 
 # The view has no setter for the two limits: raising them between two fits is the user's business, not a callback's.
-WRITABLE = {"should_stop", "accumulate_grad_batches", "callbacks", "max_epochs", "max_steps"}
+WRITABLE = {"should_stop", "accumulate_grad_batches", "callbacks", "max_epochs", "max_steps", "logger", "loggers"}
 
 
 @pytest.mark.parametrize("name", sorted(set(PROPERTIES) - WRITABLE))

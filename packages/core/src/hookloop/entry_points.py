@@ -20,7 +20,7 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
         prepare_data, setup of everybody, configure_model
         restore: module, datamodule, callbacks
         the module to its device; configure_optimizers
-        on_fit_start
+        on_fit_start; loggers draw the module
         restore: progress, optimizers, schedulers, precision
         sanity check, unless restored
         train
@@ -36,6 +36,8 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
     run.strategy.place(run.module)
     configure_optimization(run)
     run.hooks.on_fit_start()
+    for logger in run.loggers:
+        logger.log_graph(run.module)
     if checkpoint is not None:
         restore_training(run, checkpoint)
         del checkpoint  # its tensors are copied; a long run need not keep them

@@ -1,11 +1,13 @@
 """`Run`: everything that one entry point works with, put together by the Trainer and read by the loops."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hookloop.datamodule import LightningDataModule
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
 from hookloop.loaders import Loaders
+from hookloop.loggers import Logger
 from hookloop.metrics import Recorder
 from hookloop.module import LightningModule
 from hookloop.optimizers import Optimization
@@ -24,6 +26,7 @@ class Run:
         strategy: how it lives on its devices.
         hooks: the compiled hooks.
         recorder: what was logged.
+        loggers: what is told of the run; none on other ranks than zero.
         training_recorder: what the last fit of the module logged; in a fit, the same.
         progress: how far training has come; this and nothing else is where the run is.
         limits: how far it may go.
@@ -39,6 +42,7 @@ class Run:
     strategy: Strategy
     hooks: CompiledHooks
     recorder: Recorder
+    loggers: Sequence[Logger]
     training_recorder: Recorder
     progress: Progress
     limits: Limits

@@ -214,7 +214,7 @@ class TrainerView(Protocol):
 
     @property
     def log_dir(self) -> str | None:
-        """The first logger's folder, or `default_root_dir` without one."""
+        """The folder of the first logger that has one, or `default_root_dir` if none has."""
         ...
 
     @property

@@ -43,6 +43,7 @@ class Recorder:
         self._progress_bar_values: Values = {}
         self._logged: Values = {}
         self._kept_rows: list[Row] = []
+        self._unsaved = False
         self._warned = False
 
     def log(
@@ -173,6 +174,7 @@ class Recorder:
         rows = [row for row in rows if row.values]
         for row in rows:
             self._logged.update(row.values)
+        self._unsaved = self._unsaved or bool(rows)
         send(self._loggers, rows)
 
     def end_epoch(self) -> None:
@@ -182,9 +184,13 @@ class Recorder:
         self.batch = self.batch_size = self.dataloader_idx = None
 
     def send_epoch(self, step: int, epoch: int) -> None:
-        """Send the epoch's values to the loggers."""
+        """Send the epoch's values to the loggers, and let them save what they were sent until now."""
         assert self._results is not None
         self._send([Row(self._results.epoch_values(), step, epoch)])
+        if self._unsaved:
+            self._unsaved = False
+            for logger in self._loggers:
+                logger.save()
 
     def end(self) -> None:
         """Keep what callbacks and bars may still read, and forget the rest."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -164,19 +165,43 @@ def validation_interval(given: Any) -> int | float | timedelta:
 
 
 def choose_loggers(options: TrainerOptions, root: str) -> list[Logger]:
-    """The loggers that `logger` asks for: a CSVLogger under `root` by default, none in trial and barebones runs.
+    """The loggers that `logger` asks for: a CSVLogger under `root` by default, none in barebones runs.
+
+    A trial run has a DummyLogger instead of all of them, so that code which uses `self.logger.experiment` can be tried.
 
     Raises:
-        MisconfigurationError: something in it is no logger.
+        MisconfigurationError: something in it is no logger, or is in it twice.
     """
     given = options.logger
-    if options.fast_dev_run or options.barebones or given is False:
+    if options.barebones or given is False:
         return []
     if given is None or given is True:
         from hookloop.loggers import CSVLogger  # loaded by those who use it
 
-        return [CSVLogger(root)]
-    return [check_logger(logger) for logger in (given if isinstance(given, list | tuple) else [given])]
+        loggers: list[Logger] = [CSVLogger(root)]
+    else:
+        loggers = check_loggers(given)
+    if options.fast_dev_run and loggers:
+        from hookloop.loggers.dummy import DummyLogger
+
+        return [DummyLogger()]
+    return loggers
+
+
+def check_loggers(given: Logger | Sequence[Logger]) -> list[Logger]:
+    """One logger, or several, as a list.
+
+    Raises:
+        MisconfigurationError: something in it is no logger, or is in it twice.
+    """
+    loggers = [check_logger(logger) for logger in (given if isinstance(given, list | tuple) else [given])]
+    for index, logger in enumerate(loggers):
+        if any(logger is other for other in loggers[:index]):
+            raise MisconfigurationError(
+                f"logger={given!r} has the same {type(logger).__qualname__} twice, which would write every row twice. "
+                "Leave one out."
+            )
+    return loggers
 
 
 def choose_profiler(given: str | Profiler | None) -> Profiler:

@@ -22,6 +22,7 @@ from hookloop.progress import Progress
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerState, TrainerStatus
 from hookloop.strategies import Strategy
+from hookloop.trainer.arguments import check_loggers
 
 
 class TrainerAttributes:
@@ -236,13 +237,23 @@ class TrainerAttributes:
     def logger(self) -> Logger | None:
         return self._loggers[0] if self._loggers else None
 
+    @logger.setter
+    def logger(self, logger: Logger | None) -> None:
+        self.loggers = [logger] if logger else []
+
     @property
     def loggers(self) -> list[Logger]:
         return list(self._loggers)
 
+    @loggers.setter
+    def loggers(self, loggers: Sequence[Logger]) -> None:
+        # In place: a run that is on its way has this list too.
+        self._loggers[:] = check_loggers(loggers)
+
     @property
     def log_dir(self) -> str | None:
-        return log_dir_of(self._loggers[0]) if self._loggers else self._default_root_dir
+        folders = (log_dir_of(logger) for logger in self._loggers)
+        return next((folder for folder in folders if folder), self._default_root_dir)
 
     @property
     def default_root_dir(self) -> str:

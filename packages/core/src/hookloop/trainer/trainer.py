@@ -477,6 +477,7 @@ class Trainer(TrainerAttributes):
             strategy=self._strategy,
             hooks=hooks,
             recorder=recorder,
+            loggers=self._loggers if self.is_global_zero else [],
             training_recorder=recorder if fn is TrainerFn.FITTING or module is not self._fitted else self._fit_recorder,
             progress=self._progress,
             limits=self._limits,
@@ -504,8 +505,8 @@ class Trainer(TrainerAttributes):
         self._ckpt_path = path
 
         def with_module_callbacks() -> T:
-            if run.state.fn is TrainerFn.FITTING and self.is_global_zero:
-                for logger in self._loggers:
+            if run.state.fn is TrainerFn.FITTING:
+                for logger in run.loggers:
                     logger.save()  # claims its folder, before another run that starts now takes the same one
             self._profiler.setup(stage, self.local_rank, self.log_dir)
             self._callbacks.listen(run.hooks.compile)
@@ -521,7 +522,7 @@ class Trainer(TrainerAttributes):
             Closing(self._profiler, "teardown", (stage,)),
         )
         with torch_switches(self._options, training=run.state.fn is TrainerFn.FITTING):
-            return guarded(run, self._loggers, with_module_callbacks, closing)
+            return guarded(run, run.loggers, with_module_callbacks, closing)
 
     def _add_module_callbacks(self, run: Run) -> None:
         where = f"{type(run.module).__name__}.configure_callbacks() returned"
