@@ -46,7 +46,15 @@ AS_PASSED = {
     "gradient_clip_algorithm": "value",
 }
 IN_A_TEST_OF_ITS_OWN = {
-    *("should_stop", "interrupted", "ckpt_path", "enable_validation", "num_test_batches", "num_predict_batches"),
+    *(
+        "should_stop",
+        "interrupted",
+        "received_sigterm",
+        "ckpt_path",
+        "enable_validation",
+        "num_test_batches",
+        "num_predict_batches",
+    ),
     *("estimated_stepping_batches", "callback_metrics", "logged_metrics", "progress_bar_metrics"),
     *("logger", "loggers", "log_dir", "default_root_dir", "lightning_module", "datamodule"),
     *("train_dataloader", "val_dataloaders", "callbacks", "checkpoint_callbacks", "checkpoint_callback"),
@@ -490,6 +498,17 @@ def test_should_stop_is_a_bool_that_the_next_fit_forgets(tmp_path: Path) -> None
     trainer.callbacks.clear()
     trainer.fit(module)
     assert (trainer.current_epoch, trainer.should_stop) == (5, False)
+
+
+def test_received_sigterm_tells_of_a_signal_that_the_state_holds(tmp_path: Path) -> None:
+    observer = Observer(lambda trainer: trainer.received_sigterm, ["setup", "teardown"])
+    trainer = make_trainer(tmp_path, [observer], max_epochs=1)
+    assert not trainer.received_sigterm
+    trainer.fit(QuietModule())
+    assert [told for _, told in observer.rows] == [False, False]
+    # Who writes it there is tested with the signals.
+    trainer.state.received_signal = 15
+    assert trainer.received_sigterm is True
 
 
 def test_ckpt_path_is_the_file_of_the_running_entry_point(tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ class Precision:
         return module
 
     @property
+    def weights_dtype(self) -> torch.dtype | None:
+        """What `convert_module` makes floating weights; None where it leaves them alone."""
+        return self._kind.weights
+
+    @property
     def converts_inputs(self) -> bool:
         """Whether `convert_input` changes anything."""
         return self._kind.weights is not None or self._overrides("convert_input")

@@ -91,6 +91,11 @@ class TrainerView(Protocol):
         ...
 
     @property
+    def received_sigterm(self) -> bool:
+        """Whether the process was asked to end (SIGTERM) while this entry point, or the last one, ran."""
+        ...
+
+    @property
     def ckpt_path(self) -> str | None:
         """The checkpoint that this run was restored from."""
         ...

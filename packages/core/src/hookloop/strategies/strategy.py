@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hookloop.distributed import Collectives
 from hookloop.errors import MisconfigurationError
 from hookloop.module.compiled import names_in, plain_names
 from hookloop.precision import Precision
+from hookloop.strategies.initialization import tensors_on
 
 CLIP_ALGORITHMS = ("norm", "value")
 
@@ -66,6 +68,14 @@ class Strategy(ABC):
             step: a step of the module.
             updates_weights: whether it steps optimizers itself, as with manual optimization.
         """
+
+    def tensor_init_context(self, empty_init: bool | None = None) -> AbstractContextManager[None]:
+        """Around the making of a module: its tensors are made on this device, in the dtype of the weights.
+
+        Args:
+            empty_init: True leaves weights as the memory was, for a module that loads its weights anyway.
+        """
+        return tensors_on(self.root_device, self.precision.weights_dtype, bool(empty_init))
 
     def module_state_dict(self, module: nn.Module) -> dict[str, Any]:
         """The module's weights as a checkpoint keeps them: what torch.compile wrote into their names is left out."""

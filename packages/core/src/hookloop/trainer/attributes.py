@@ -106,6 +106,10 @@ class TrainerAttributes:
         return self._state.status is TrainerStatus.INTERRUPTED
 
     @property
+    def received_sigterm(self) -> bool:
+        return self._state.received_signal is not None
+
+    @property
     def ckpt_path(self) -> str | None:
         return self._ckpt_path
 
@@ -191,6 +195,36 @@ class TrainerAttributes:
         if every == 0 or step == 0 or progress.accumulating:
             return False
         return step % every == 0 or self._state.should_stop
+
+    @property
+    def limit_train_batches(self) -> int | float:
+        """Batches of a training epoch, or a fraction of them, as it was passed."""
+        return self._limits.limit_train_batches
+
+    @property
+    def limit_val_batches(self) -> int | float:
+        """The same for each validation loader."""
+        return self._limits.limit_val_batches
+
+    @property
+    def limit_test_batches(self) -> int | float:
+        """The same for each test loader."""
+        return self._limits.limit_test_batches
+
+    @property
+    def limit_predict_batches(self) -> int | float:
+        """The same for each predict loader."""
+        return self._limits.limit_predict_batches
+
+    @property
+    def num_sanity_val_steps(self) -> int:
+        """Validation batches before training; -1 is all of them."""
+        return self._limits.num_sanity_val_steps
+
+    @property
+    def barebones(self) -> bool:
+        """Whether this trainer does nothing but training."""
+        return self._options.barebones
 
     @property
     def num_training_batches(self) -> float:
@@ -366,6 +400,26 @@ class TrainerAttributes:
     @property
     def world_size(self) -> int:
         return self._strategy.collectives.world_size
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that the run uses on this machine: one."""
+        return 1
+
+    @property
+    def device_ids(self) -> list[int]:
+        """Index of the device among those of its kind: [0] on the CPU."""
+        return [self._strategy.root_device.index or 0]
+
+    @property
+    def num_nodes(self) -> int:
+        """Machines that the run uses: one."""
+        return 1
+
+    @property
+    def node_rank(self) -> int:
+        """Index of this machine among them: 0."""
+        return 0
 
     @property
     def is_global_zero(self) -> bool:

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -405,6 +406,19 @@ class Trainer(TrainerAttributes):
         self._strategy.save_checkpoint(dump(run, weights_only), filepath, storage_options)
         self._strategy.barrier("save_checkpoint")
         run.hooks.on_checkpoint_saved(str(filepath))
+
+    def init_module(self, empty_init: bool | None = None) -> AbstractContextManager[None]:
+        """Build a module where it will run: its tensors are made on the trainer's device, in its precision.
+
+            with trainer.init_module():
+                module = Large()
+
+        Nothing is made on the CPU first, or in float32 where that is not what it will be.
+
+        Args:
+            empty_init: True leaves weights as the memory was, for a module whose weights are loaded afterwards.
+        """
+        return self._strategy.tensor_init_context(empty_init)
 
     def explain(self) -> None:
         """Print the callbacks in the order in which they run, who supplies each, and which hooks each one overrides."""
