@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hookloop import Callback, LightningModule, Trainer
+from hookloop.errors import MisconfigurationError
 from hookloop.loggers import CSVLogger
 
 COLUMNS = "hook fn stage status is asked epoch step last train val sanity test predict optimizers ckpt metrics"
@@ -314,6 +315,25 @@ def test_limits_can_be_asked_for_as_they_were_passed(tmp_path: Path) -> None:
     assert {name: getattr(trainer, name) for name in given} == given
     assert Trainer(fast_dev_run=2, registered_callbacks=False).limit_test_batches == 2
     assert Trainer(barebones=True).barebones is True
+
+
+def test_the_loaders_of_a_run_can_be_asked_for_as_they_were_given(tmp_path: Path) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, registered_callbacks=False)
+    module, test, predict = Logs(), batches(1), batches(2)
+    assert (trainer.test_dataloaders, trainer.predict_dataloaders) == (None, None)
+    trainer.test(module, test, verbose=False)
+    assert trainer.test_dataloaders is test
+    trainer.predict(module, predict)
+    assert trainer.predict_dataloaders is predict
+    assert trainer.test_dataloaders is None
+
+
+def test_one_machine_and_one_process_are_what_a_trainer_can_be_asked_for() -> None:
+    trainer = Trainer(num_nodes=1, devices=1, sync_batchnorm=False, accelerator="cpu", registered_callbacks=False)
+    assert (trainer.num_nodes, trainer.num_devices, trainer.world_size) == (1, 1, 1)
+    for arguments in ({"num_nodes": 2}, {"sync_batchnorm": True}, {"strategy": "ddp"}):
+        with pytest.raises(MisconfigurationError, match="today hookloop trains"):
+            Trainer(**arguments, registered_callbacks=False)  # type: ignore[arg-type]
 
 
 # Building a module where it will run
