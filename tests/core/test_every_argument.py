@@ -155,7 +155,7 @@ def test_a_public_method_is_documented(owner: type, name: str, member: Any) -> N
 
 @pytest.mark.parametrize(("owner", "name", "member"), METHODS + METHODS_OF_THE_TRAINER)
 def test_a_public_method_has_types(owner: type, name: str, member: Any) -> None:
-    function = member.fget if isinstance(member, property) else member
+    function: Any = member.fget if isinstance(member, property) else member
     hints = typing.get_type_hints(function)
     parameters = [parameter for parameter in inspect.signature(function).parameters if parameter not in ("self", "cls")]
     assert set(parameters) | {"return"} <= set(hints)

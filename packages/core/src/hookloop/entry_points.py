@@ -74,4 +74,6 @@ def _set_up_and_restore(run: Run, checkpoint: dict[str, Any] | None) -> None:
     run.hooks.set_up(run.state.fn.value)
     run.hooks.own.configure_model()
     if checkpoint is not None:
+        # Before the weights come: float64 ones would be rounded on their way into a module that is float32 still.
+        run.strategy.precision.convert_module(run.module)
         restore_module_and_callbacks(run, checkpoint)

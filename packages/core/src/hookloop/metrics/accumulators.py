@@ -51,7 +51,7 @@ class Total:
     """Sum of the values, or their mean weighted by batch size.
 
     Tensors are added up in float64 in place on their device (float32 loses the small values of long epochs), Python
-    numbers on the host; the result has the tensors' dtype, at least torch's default one.
+    numbers on the host; the result has the tensors' dtype, at least float32 and torch's default one.
     """
 
     __slots__ = ("_device_total", "_dtype", "_host_total", "_mean", "_pending", "_pending_weight", "_weight")
@@ -60,7 +60,7 @@ class Total:
         self._mean = mean
         self._host_total = 0.0
         self._device_total: Tensor | None = None
-        self._dtype = torch.get_default_dtype()
+        self._dtype = at_least_float32()
         self._weight = 0
         # Not added up yet, all of the same weight: one kernel for many of them costs hardly more than one for each.
         self._pending: list[Tensor] = []
@@ -123,8 +123,13 @@ class Extreme:
         return math.nan if self._extreme is None else self._extreme
 
 
+def at_least_float32() -> torch.dtype:
+    """The dtype of new values: torch's default one, but inside a step of "16-true" not float16, which ends at 65504."""
+    return torch.promote_types(torch.float32, torch.get_default_dtype())
+
+
 def _as_tensor(value: Tensor | float, device: torch.device) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.tensor(value, device=device)
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=at_least_float32(), device=device)
 
 
 _ACCUMULATORS: dict[str, Callable[[], Accumulator]] = {

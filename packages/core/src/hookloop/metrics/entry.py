@@ -2,11 +2,10 @@
 
 from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor
 
 from hookloop.errors import MisconfigurationError
-from hookloop.metrics.accumulators import Accumulator, Metric, accumulator
+from hookloop.metrics.accumulators import Accumulator, Metric, accumulator, at_least_float32
 from hookloop.metrics.settings import resolve_settings
 
 
@@ -108,7 +107,7 @@ class Entry:
             )
         if value.ndim:
             value = value.squeeze()
-        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+        return value if value.is_floating_point() else value.to(at_least_float32())
 
     @property
     def step_value(self) -> Tensor | float:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from hookloop.metrics.accumulators import at_least_float32
 from hookloop.metrics.entry import Entry
 
 Values: TypeAlias = dict[str, Tensor | float]
@@ -104,7 +105,11 @@ def _scalar(value: Tensor | float) -> Tensor:
 
 def to_tensors(values: Values) -> dict[str, Tensor]:
     """The values as tensors without dimensions."""
-    return {name: value if isinstance(value, Tensor) else torch.tensor(float(value)) for name, value in values.items()}
+    dtype = at_least_float32()
+    return {
+        name: value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=dtype)
+        for name, value in values.items()
+    }
 
 
 def reset_all(entries: Iterable[Entry]) -> None:
