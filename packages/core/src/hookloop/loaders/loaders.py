@@ -42,7 +42,7 @@ class Loaders:
     combined: "dict[str, CombinedLoader]" = field(default_factory=dict)
     streams: dict[str, list[Any]] = field(default_factory=dict)
     batches: dict[str, Batches] = field(default_factory=dict)
-    asked_in: dict[str, int] = field(default_factory=dict)
+    asked_in: dict[str, float] = field(default_factory=dict)
     _opened: "list[weakref.ref[Any]]" = field(default_factory=list)
 
     def training(self) -> Any:
@@ -125,21 +125,26 @@ class Loaders:
     def _keep(self, stage: str, given: Any, streams: list[Any], batches: Batches) -> None:
         self.given[stage], self.streams[stage], self.batches[stage] = given, streams, batches
 
-    def renew(self, stage: str, epoch: int) -> bool:
+    def renew(self, stage: str, epoch: int, counts: bool = True) -> bool:
         """Ask for the loaders of "train" or "val" anew if `reload_dataloaders_every_n_epochs` says that it is time.
+
+        Args:
+            stage: "train" or "val".
+            epoch: the running epoch; without loaders, the one in which they are about to be asked for.
+            counts: whether the next time is counted from this epoch.
 
         Returns:
             Whether that was done.
         """
         every = self.limits.reload_dataloaders_every_n_epochs
-        if stage not in self.given:
-            self.asked_in[stage] = epoch
-            return False
-        if not every or epoch - self.asked_in.setdefault(stage, epoch) < every:
+        asked_in = self.asked_in.get(stage, -math.inf)
+        due = bool(every) and stage in self.given and epoch - asked_in >= every
+        if due or stage not in self.given:
+            self.asked_in[stage] = epoch if counts else -math.inf
+        if not due:
             return False
         before = self.parts[stage]
         del self.given[stage]
-        self.asked_in[stage] = epoch
         if stage == "train":
             self.training()
         else:

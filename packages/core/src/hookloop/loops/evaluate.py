@@ -10,6 +10,7 @@ from hookloop.hook_checks import check_dataloader_idx, fetches_batches, fit_step
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
+from hookloop.loops.validation_plan import is_epoch_of_validation
 from hookloop.module import LightningModule
 from hookloop.random_state import isolated_random_state
 from hookloop.run import Run
@@ -44,7 +45,8 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
     kind = "test" if stage is RunningStage.TESTING else "validation"
     hooks, recorder, progress = run.hooks, run.recorder, run.progress
     if not standalone:
-        run.loaders.renew("val", progress.epoch)
+        # What a sanity check asks for does not count in an epoch that does not validate.
+        run.loaders.renew("val", progress.epoch, counts=not sanity or is_epoch_of_validation(run))
     loaders = run.loaders.evaluation(stage.dataloader_prefix)
     run.loaders.tell_epoch(stage.dataloader_prefix, progress.epoch)
     batches = run.loaders.sanity_batches() if sanity else run.loaders.batches[stage.dataloader_prefix]

@@ -12,7 +12,7 @@ from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.step import Next, Stepper, finish_window, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
-from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, validates
+from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
 from hookloop.run import Run
 from hookloop.stage import RunningStage
 
@@ -51,7 +51,7 @@ def train(run: Run) -> None:
     run.loaders.training()
     if run.loaders.training_batches == 0:
         return
-    if validates(run):
+    if validates(run) and (is_epoch_of_validation(run) or not limits.reload_dataloaders_every_n_epochs):
         run.loaders.renew("val", progress.epoch)
         run.loaders.evaluation("val")
     run.loaders.count_epochs_from(progress.epoch)

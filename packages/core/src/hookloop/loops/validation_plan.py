@@ -59,7 +59,7 @@ class ValidationPlan:
         every_n_epochs = limits.check_val_every_n_epoch
         if not validates(run):
             return cls(None)
-        in_this_epoch = every_n_epochs is None or (progress.epoch + 1) % every_n_epochs == 0
+        in_this_epoch = is_epoch_of_validation(run)
         if isinstance(limits.val_check_interval, timedelta):
             seconds = limits.val_check_interval.total_seconds()
             return TimedValidationPlan(seconds, clock=clock, in_this_epoch=in_this_epoch)
@@ -101,6 +101,12 @@ class TimedValidationPlan(ValidationPlan):
         assert self.interval is not None
         over = self.clock.read() >= self.interval
         return self.in_this_epoch and (stopping or over)
+
+
+def is_epoch_of_validation(run: Run) -> bool:
+    """Whether `check_val_every_n_epoch` lets the running epoch validate."""
+    every_n_epochs = run.limits.check_val_every_n_epoch
+    return every_n_epochs is None or (run.progress.epoch + 1) % every_n_epochs == 0
 
 
 def validates(run: Run) -> bool:
