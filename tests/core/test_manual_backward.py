@@ -338,6 +338,39 @@ def test_a_step_of_the_optimizer_inside_an_automatic_training_step_is_refused(tm
         fit(tmp_path, Steps(lambda weight: weight))
 
 
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_train_epoch_start"])
+def test_the_mode_cannot_be_changed_once_optimizers_are_configured(hook: str, tmp_path: Path) -> None:
+    def change(module: LightningModule) -> None:
+        module.automatic_optimization = True  # as it is
+        module.automatic_optimization = False
+
+    changes = type("Changes", (QuietModule,), {hook: change})
+    message = r"Changes\.automatic_optimization was set to False while the fit runs.*Set it in __init__"
+    module = changes()
+    with pytest.raises(MisconfigurationError, match=message):
+        make_trainer(tmp_path, [], max_epochs=1).fit(module)
+    module.automatic_optimization = False
+
+
+@pytest.mark.parametrize("hook", ["setup", "configure_model", "configure_optimizers"])
+def test_the_mode_may_be_set_until_then(hook: str, tmp_path: Path) -> None:
+    def change(module: ByHand, *args: Any) -> Any:
+        module.automatic_optimization = False
+        return ByHand.configure_optimizers(module)
+
+    class WasAutomatic(ByHand):
+        def __init__(self) -> None:
+            super().__init__(square)
+            self.automatic_optimization = True
+
+    module = type("Changes", (WasAutomatic,), {hook: change})()
+    fit(tmp_path, module)
+    assert gradient(module) == 8.0
+    module.automatic_optimization = True
+    with pytest.raises(MisconfigurationError, match="gradient_clip_val=2 works with automatic optimization"):
+        fit(tmp_path, module, gradient_clip_val=2)
+
+
 @pytest.mark.parametrize("name", ["toggle_optimizers", "manual_backwards", "optimizer", "clip_gradient"])
 def test_a_helper_whose_name_is_almost_that_of_a_method_that_nobody_defines_is_fine(name: str, tmp_path: Path) -> None:
     helped = type("Helped", (QuietModule,), {name: lambda self: None})

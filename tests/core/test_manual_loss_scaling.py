@@ -219,3 +219,28 @@ def test_a_loss_that_nobody_scaled_is_told_about_manual_backward(tmp_path: Path)
 
     with pytest.raises(MisconfigurationError, match=r"16-mixed.*Call self\.manual_backward\(loss\) instead of loss\.b"):
         scaled_trainer(tmp_path, max_epochs=1).fit(Pair(act), data(1))
+
+
+def test_a_fused_optimizer_is_clipped_and_steps_as_one_that_is_not(tmp_path: Path) -> None:
+    """torch's scaler leaves the unscaling to fused optimizers; here it is done before the hooks and the clipping."""
+
+    def trained(fused: bool) -> Pair:
+        class Fused(Pair):
+            def configure_optimizers(self) -> Any:
+                return [torch.optim.Adam([weight], lr=0.25, fused=fused) for weight in (self.one, self.other)]
+
+        def act(module: Pair, one: Any, other: Any) -> None:
+            for optimizer, weight in ((one, module.one), (other, module.other)):
+                optimizer.zero_grad()
+                module.manual_backward(weight.pow(2))
+                module.clip_gradients(optimizer, gradient_clip_val=3.0, gradient_clip_algorithm="value")
+                optimizer.step()
+
+        module = Fused(act)
+        scaled_trainer(tmp_path, max_epochs=1).fit(module, data(4))
+        return module
+
+    fused, plain = trained(True), trained(False)
+    # The first steps of Adam are as long as its rate.
+    assert fused.weights == pytest.approx((3.0, 3.0), abs=1e-2)
+    assert fused.weights == pytest.approx(plain.weights, abs=1e-5)

@@ -25,8 +25,9 @@ def configure_optimization(run: Run) -> None:
     """
     module, optimization = run.module, run.optimization
     name = type(module).__name__
-    automatic = module.automatic_optimization
-    optimizers, schedulers = resolve_optimizers(run.hooks.own.configure_optimizers(), name, automatic)
+    returned = run.hooks.own.configure_optimizers()
+    automatic = module.automatic_optimization  # now, because it may be set there
+    optimizers, schedulers = resolve_optimizers(returned, name, automatic)
     if len(optimizers) > 1 and automatic:
         raise MisconfigurationError(
             f"{name}.configure_optimizers() returned {len(optimizers)} optimizers, and automatic optimization steps "
@@ -35,7 +36,6 @@ def configure_optimization(run: Run) -> None:
         )
     if not automatic:
         _check_manual(run, name)
-        module._backward_of_run = partial(backward_by_hand, run)
     for optimizer in optimizers:
         if isinstance(optimizer, torch.optim.LBFGS) and run.limits.accumulate_grad_batches > 1:
             raise MisconfigurationError(
@@ -58,6 +58,7 @@ def configure_optimization(run: Run) -> None:
     optimization.clips = automatic and (
         bool(optimization.gradient_clip_val) or overrides(module, LightningModule, "configure_gradient_clipping")
     )
+    module._backward_of_run = partial(backward_by_hand, run)
     optimization.configured = True
     optimization.optimizers[:] = optimizers
     optimization.schedulers[:] = schedulers

@@ -30,11 +30,19 @@ class ManualOptimization(ModuleHooks):
 
     @property
     def automatic_optimization(self) -> bool:
-        """Whether the trainer calls backward and the optimizer (default), or training_step does so itself."""
+        """Whether the trainer calls backward and the optimizer (default), or training_step does so itself.
+
+        Set it in `__init__`; `configure_optimizers` is the last place where it can be changed.
+        """
         return self._automatic_optimization
 
     @automatic_optimization.setter
     def automatic_optimization(self, value: bool) -> None:
+        if self._backward_of_run is not None and value != self._automatic_optimization:
+            raise MisconfigurationError(
+                f"{type(self).__name__}.automatic_optimization was set to {value!r} while the fit runs, whose "
+                "optimizers are configured for the other mode. Set it in __init__ (or in setup)."
+            )
         self._automatic_optimization = value
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
