@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hookloop.discovery import CLASS_GROUP, DISABLE_VARIABLE, FACTORY_GROUP, forget_entry_points
+from hookloop.discovery import CLASS_GROUP, DISABLE_VARIABLE, FACTORY_GROUP, NAME_GROUP, forget_entry_points
 
 
 class Site:
@@ -32,6 +32,7 @@ class Site:
         *,
         factories: Mapping[str, str] | None = None,
         classes: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
         requires: Sequence[str] = (),
         modules: Mapping[str, str] | None = None,
     ) -> None:
@@ -46,7 +47,7 @@ class Site:
         metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
         (info / "METADATA").write_text("\n".join([*metadata, *(f"Requires-Dist: {one}" for one in requires)]) + "\n")
         lines = []
-        for group, entries in ((FACTORY_GROUP, factories), (CLASS_GROUP, classes)):
+        for group, entries in ((FACTORY_GROUP, factories), (CLASS_GROUP, classes), (NAME_GROUP, names)):
             lines += [f"[{group}]", *(f"{key} = {value}" for key, value in (entries or {}).items())]
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
         for module, source in (modules or {}).items():

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 
 from hookloop import Callback, LightningDataModule, LightningModule, Trainer
 from hookloop.accelerators import CPUAccelerator
-from hookloop.precision import Precision
 from hookloop.strategies import SingleDeviceStrategy
 from hookloop.view import TrainerView
 
@@ -296,11 +295,18 @@ def test_the_precision_converts_inputs_before_the_first_hook(hooks: tuple[str, .
 # Another device. "meta" is on every machine: it has shapes and no numbers.
 
 
+class Meta(CPUAccelerator):
+    """Takes that device."""
+
+    def setup_device(self, device: torch.device) -> None:
+        pass
+
+
 class OnMeta(SingleDeviceStrategy):
     """Nothing can be brought back from there."""
 
     def __init__(self) -> None:
-        super().__init__(META, CPUAccelerator(), None, Precision())
+        super().__init__(META, Meta())
 
     def release(self, module: nn.Module) -> None:
         return None

@@ -24,7 +24,7 @@ def clean_namespace(hparams: MutableMapping[str, Any]) -> None:
         rank_zero_warn(
             f"The hyperparameter {name!r} cannot be pickled and is left out. "
             f"self.save_hyperparameters(ignore=[{name!r}]) leaves it out without this warning.",
-            stacklevel=3,
+            stacklevel=5,
         )
         del hparams[name]
 

@@ -36,13 +36,13 @@ def set_shared_parameters(module: nn.Module, shared_params: Sequence[Sequence[st
         MisconfigurationError: the module has no parameter of a name.
     """
     known = dict(module.named_parameters(remove_duplicate=False))
+    for name in (name for group in shared_params for name in group):
+        if name not in known:
+            raise MisconfigurationError(
+                f"set_shared_parameters: {type(module).__name__} has no parameter {name!r}. It has "
+                f"{', '.join(known) or 'none'}."
+            )
     for group in shared_params:
-        for name in group:
-            if name not in known:
-                raise MisconfigurationError(
-                    f"set_shared_parameters: {type(module).__name__} has no parameter {name!r}. It has "
-                    f"{', '.join(known) or 'none'}."
-                )
         for name in group[1:]:
             owner, _, attribute = name.rpartition(".")
             setattr(module.get_submodule(owner), attribute, known[group[0]])

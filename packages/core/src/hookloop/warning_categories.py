@@ -1,6 +1,7 @@
 """The categories of warnings that users may want to switch off, and how."""
 
 import re
+import sys
 import warnings
 
 
@@ -16,7 +17,8 @@ class HookloopDeprecationWarning(DeprecationWarning):
 LightningDeprecationWarning = HookloopDeprecationWarning
 
 # Python hides deprecations that are raised outside of __main__, and those who could act on them would not see them.
-warnings.simplefilter("default", category=HookloopDeprecationWarning, append=True)
+if not sys.warnoptions:  # who has said `python -W ...` has decided
+    warnings.simplefilter("default", category=HookloopDeprecationWarning)
 
 
 def disable_possible_user_warnings(module: str = "") -> None:
