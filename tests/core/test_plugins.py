@@ -473,7 +473,7 @@ def test_a_precision_that_a_plugin_does_not_have_is_refused(make: Callable[[], P
         ({"precision_plugin": "64-true"}, "precision_plugin='64-true'.: pass an instance of Precision"),
         ({"device": "meta"}, 'has accelerators for "cpu" and "cuda".*pass an Accelerator of your own'),
     ],
-    ids=str,
+    ids=["accelerator as device", "unknown", "bool", "text", "class", "name of a precision", "meta"],
 )
 def test_what_a_strategy_cannot_be_made_of_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(MisconfigurationError, match=rf"^SingleDeviceStrategy\(.*{message}"):
