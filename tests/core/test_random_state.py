@@ -20,12 +20,13 @@ from hookloop.random_state import LARGEST_SEED, isolated_random_state, random_st
 from .recording import Batch, make_trainer
 
 SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+OWN_VARIABLE = "HOOKLOOP_GLOBAL_SEED"
 
 
 @pytest.fixture(autouse=True)
 def generators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every generator and both variables are afterwards what they were before."""
-    for name in SEED_VARIABLES:
+    for name in (*SEED_VARIABLES, OWN_VARIABLE):
         monkeypatch.setenv(name, "to be removed")  # so that it is put back whatever the test sets
         monkeypatch.delenv(name)
     python, numpy, torches = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -101,6 +102,24 @@ def test_another_seed_is_refused_and_nothing_is_seeded(given: Any) -> None:
         seed_everything(given)
     assert (random.getstate(), torch.get_rng_state().tolist()) == state
     assert "PL_GLOBAL_SEED" not in os.environ
+
+
+def test_hookloops_own_variable_is_asked_before_lightnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "1")
+    monkeypatch.setenv(OWN_VARIABLE, "2")
+    assert seed_everything(verbose=False) == 2
+    monkeypatch.setenv(OWN_VARIABLE, "lucky")
+    with pytest.raises(MisconfigurationError, match="HOOKLOOP_GLOBAL_SEED='lucky' must be a whole number"):
+        seed_everything()
+
+
+def test_a_seed_that_was_passed_is_what_launched_processes_find_in_both_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(OWN_VARIABLE, "2")
+    seed_everything(9, verbose=False)
+    assert (os.environ[OWN_VARIABLE], os.environ["PL_GLOBAL_SEED"]) == ("9", "9")
+    assert seed_everything(verbose=False) == 9
 
 
 def test_a_seed_in_the_environment_that_is_none_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,3 +294,21 @@ def random_numbers_after(action: Callable[[], None]) -> tuple[float, float, floa
     with isolated_random_state():
         action()
         return drawn()
+
+
+def test_without_cuda_the_state_is_that_of_the_other_generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> Any:
+        raise AssertionError("a forked process must not touch CUDA")
+
+    for name in ("is_available", "is_initialized", "get_rng_state_all", "set_rng_state_all"):
+        monkeypatch.setattr(torch.cuda, name, forbidden)
+    assert set(random_state(include_cuda=False)) == {"python", "torch", "numpy"}
+    expected = drawn()
+    state = random_state(include_cuda=False)
+    numbers = []
+    with isolated_random_state(include_cuda=False):
+        numbers.append(drawn())
+    numbers.append(drawn())
+    assert numbers[0] == numbers[1] != expected
+    set_random_state(state)
+    assert drawn() == numbers[0]

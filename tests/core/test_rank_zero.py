@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hookloop import LightningModule
 from hookloop.errors import MisconfigurationError
 from hookloop.rank_zero import (
     RANK_VARIABLES,
@@ -240,6 +241,17 @@ def test_possible_mistakes_can_be_switched_off_for_a_module_or_for_all() -> None
 
     assert warned("") == ["certain"]
     assert warned("mine") == ["mineral", "other", "certain"]
+
+
+def test_what_hookloop_takes_for_a_mistake_can_be_switched_off() -> None:
+    module = LightningModule()
+    with pytest.warns(PossibleUserWarning, match="no trainer is running"):
+        module.log("loss", 1.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        disable_possible_user_warnings()
+        module.log("loss", 1.0)
+    assert caught == []
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], True), (["-W", "ignore"], False)], ids=["by default", "ignored"])

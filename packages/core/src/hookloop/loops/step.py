@@ -19,6 +19,7 @@ from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import ValidationPlan
 from hookloop.module import LightningModule
 from hookloop.run import Run
+from hookloop.warning_categories import PossibleUserWarning
 
 if TYPE_CHECKING:
     from hookloop.loaders.feed import DataLoaderIter
@@ -293,6 +294,7 @@ def _loss_of(module: LightningModule, output: Any) -> Tensor | None:
         warnings.warn(
             f"{type(module).__name__}.training_step returned None: nothing is learned from this batch. If that is on "
             "purpose, ignore this.",
+            category=PossibleUserWarning,
             stacklevel=2,
         )
         return None

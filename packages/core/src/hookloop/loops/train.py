@@ -15,6 +15,7 @@ from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
 from hookloop.run import Run
 from hookloop.stage import RunningStage
+from hookloop.warning_categories import PossibleUserWarning
 
 
 def train(run: Run) -> None:
@@ -45,6 +46,7 @@ def train(run: Run) -> None:
         warnings.warn(
             f"There is nothing to train: {reason}={getattr(limits, reason)} is reached (epoch {progress.epoch}, step "
             f"{progress.global_step}). Raise it to go on: trainer.{reason} = ....",
+            category=PossibleUserWarning,
             stacklevel=2,
         )
         return

@@ -15,6 +15,7 @@ from hookloop.metrics.entry import Entry
 from hookloop.metrics.results import Results, Values, reset_all, to_floats, to_tensors
 from hookloop.metrics.routing import Row, send
 from hookloop.metrics.settings import Settings, resolve_settings
+from hookloop.warning_categories import PossibleUserWarning
 
 
 class Recorder:
@@ -124,6 +125,7 @@ class Recorder:
             warnings.warn(
                 f"The tensors of a batch differ in their first dimension; {self.batch_size}, the first one's, is taken "
                 "as the batch size by which epoch means are weighted. Pass self.log(..., batch_size=...) to be sure.",
+                category=PossibleUserWarning,
                 stacklevel=4,
             )
         return self.batch_size
@@ -266,5 +268,6 @@ def log_without_a_run(name: str) -> None:
     warnings.warn(
         f'self.log("{name}", ...) was called while no trainer is running this module or callback: the value is not '
         "recorded.",
+        category=PossibleUserWarning,
         stacklevel=3,
     )

@@ -49,6 +49,7 @@ from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.trainer.keywords import known_keywords
 from hookloop.trainer.plugins import sort_plugins
 from hookloop.trainer.reproducibility import check_torch_switches, torch_switches
+from hookloop.warning_categories import PossibleUserWarning
 
 if TYPE_CHECKING:
     from hookloop.discovery import Provenance
@@ -296,6 +297,7 @@ class Trainer(TrainerAttributes):
                 f"val_dataloaders were passed, and {type(model).__name__} does not define "
                 "validation_step(), so this fit "
                 "does not validate. Define it, or leave them out.",
+                category=PossibleUserWarning,
                 stacklevel=2,
             )
         anew = model is not self._fitted or path is not None
