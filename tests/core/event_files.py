@@ -27,6 +27,11 @@ def scalars(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
 
 
+def purges(file: Path) -> list[int]:
+    """The steps from which on earlier events are to be hidden."""
+    return [event.step for event in EventFileLoader(str(file)).Load() if event.HasField("session_log")]
+
+
 def graph_nodes(folder: str | Path) -> list[tuple[str, str]]:
     """Name and operation of every node of the graph."""
     return [(node.name, node.op) for node in accumulated(folder).Graph().node]

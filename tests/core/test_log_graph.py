@@ -255,6 +255,15 @@ def test_what_cannot_be_drawn_is_an_error_that_says_why(
     assert isinstance(given, str) or raised.value.__cause__ is not None
 
 
+def test_compiled_parts_cannot_be_drawn_and_the_error_says_so(tmp_path: Path) -> None:
+    module = Drawn()
+    module.net.compile(backend="eager")
+    with pytest.raises(
+        MisconfigurationError, match=r"could not be drawn: .*dynamo-optimized function.*leave out log_gr"
+    ):
+        draw(tmp_path, module)
+
+
 def test_a_module_without_weights_can_be_drawn(tmp_path: Path) -> None:
     class Doubles(LightningModule):
         def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import pytest
 from hookloop.errors import MisconfigurationError
 from hookloop.loggers import CSVLogger, TensorBoardLogger
 
-from .event_files import event_files, scalars
+from .event_files import event_files, purges, scalars
 from .fitting import Regression, loader, trainer_in
 
 
@@ -141,6 +141,17 @@ for step in (2, 3):
     subprocess.run([sys.executable, "-c", code], check=True)
 
     assert scalars(tmp_path / "hookloop_logs" / "version_0") == {"a": [(1, 1.0), (2, 20.0), (3, 30.0)]}
+
+
+def test_a_writer_that_takes_the_place_of_another_one_purges_nothing(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, purge_step=2)
+    logger.log_metrics({"a": 1.0}, step=2)
+    other = copy.deepcopy(logger)
+    other.log_metrics({"a": 2.0}, step=3)
+    for one in (logger, other):
+        one.finalize("success")
+
+    assert [len(purges(path)) for path in event_files(logger.log_dir)] == [1, 0]
 
 
 def test_a_copy_and_a_pickled_one_write_files_of_their_own(tmp_path: Path) -> None:

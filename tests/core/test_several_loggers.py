@@ -15,7 +15,7 @@ from hookloop.loggers import CSVLogger, Logger, TensorBoardLogger
 from hookloop.loggers.logger import DummyLogger
 
 from .event_files import scalars
-from .fitting import Batch, Regression, Rows, loader, trainer_in
+from .fitting import Batch, Regression, Rows, loader, loss_of, trainer_in
 
 
 class Calls(Rows):
@@ -89,6 +89,20 @@ def test_loggers_save_when_a_fit_begins_and_after_every_epoch_and_evaluation(tmp
     logger.calls.clear()
     trainer.validate(dataloaders=loader(2), verbose=False)
     assert logger.calls == [row, "save", "finalize success"]
+
+
+def test_loggers_are_not_asked_to_save_where_no_row_came_since(tmp_path: Path) -> None:
+    class LogsOnce(Regression):
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            loss = loss_of(self.net, batch)
+            if self.current_epoch == 0:
+                self.log("loss", loss, on_step=False, on_epoch=True)
+            return loss
+
+    logger = Calls()
+    trainer_in(tmp_path, logger=logger, max_epochs=3).fit(LogsOnce(), loader())
+
+    assert logger.calls == ["save", "log_graph", "log_metrics", "save", "finalize success"]
 
 
 def test_rows_of_an_epoch_are_on_disk_when_the_next_one_begins(tmp_path: Path) -> None:
