@@ -143,6 +143,18 @@ for step in (2, 3):
     assert scalars(tmp_path / "hookloop_logs" / "version_0") == {"a": [(1, 1.0), (2, 20.0), (3, 30.0)]}
 
 
+def test_the_file_of_settings_may_have_another_name(tmp_path: Path) -> None:
+    class Named(TensorBoardLogger):
+        NAME_HPARAMS_FILE = "settings.yml"
+
+    for rate in (0.5, 0.25):
+        Named(tmp_path, version=0, default_hp_metric=False).log_hyperparams({"lr": rate})
+
+    folder = tmp_path / "hookloop_logs" / "version_0"
+    assert sorted(path.name for path in folder.iterdir()) == ["settings-1.yml", "settings.yml"]
+    assert (folder / "settings-1.yml").read_text() == "lr: 0.5\n"
+
+
 def test_a_writer_that_takes_the_place_of_another_one_purges_nothing(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, purge_step=2)
     logger.log_metrics({"a": 1.0}, step=2)

@@ -173,6 +173,11 @@ def test_on_other_ranks_than_zero_the_experiment_does_nothing(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
 # What a fit writes
 
 
@@ -233,6 +238,42 @@ def test_validate_and_test_write_too(tmp_path: Path) -> None:
     assert read["test_loss"] == [(0, float(np.float32(tested["test_loss"])))]
 
 
+FULL_DISK = """
+import resource, sys
+from hookloop.loggers import TensorBoardLogger
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+logger = TensorBoardLogger(sys.argv[1], flush_secs=0)
+logger.log_metrics({"before": 1.0}, 0)
+logger.save()
+limit(4096)
+try:
+    for step in range(10000):
+        logger.log_metrics({"loss": 0.5}, step)
+except OSError as error:
+    print("log_metrics:", error.strerror)
+try:
+    logger.finalize("failed")
+except OSError as error:
+    print("finalize:", error.strerror)
+logger.finalize("failed")
+limit(resource.RLIM_INFINITY)
+logger.log_metrics({"after": 1.0}, 1)
+logger.finalize("success")
+"""
+
+
+def test_a_full_disk_is_an_error_nothing_hangs_and_the_next_file_is_a_new_one(tmp_path: Path) -> None:
+    run = run_python(FULL_DISK, tmp_path)
+    assert run.stdout.splitlines() == ["log_metrics: File too large", "finalize: File too large"]
+    assert run.returncode == 0
+    read = scalars(tmp_path / "hookloop_logs" / "version_0")
+    assert (read["before"], read["after"]) == ([(0, 1.0)], [(1, 1.0)])
+    assert read["loss"] == [(step, 0.5) for step in range(len(read["loss"]))]
+
+
 # Wrong arguments
 
 
@@ -253,10 +294,6 @@ def test_a_wrong_argument_is_an_error(tmp_path: Path, arguments: dict[str, Any],
 
 
 # Imports
-
-
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_tensorboard_is_imported_when_something_is_written(tmp_path: Path) -> None:

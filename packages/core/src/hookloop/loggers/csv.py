@@ -97,7 +97,7 @@ class CSVLogger(LocalLogger):
             self._window = window
             file.flush()
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
         """Add settings to hparams.yaml, at once. A name that is there already gets the new value.
 
         Args:

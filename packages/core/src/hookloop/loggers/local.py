@@ -10,7 +10,6 @@ from hookloop.loggers.base import Logger
 from hookloop.loggers.hparams import Plain, to_plain, to_yaml
 from hookloop.loggers.versions import next_version, version_folder
 
-_HPARAMS = "hparams.yaml"
 _EMPTY = to_yaml({})
 # The files of numbers that local loggers write, other libraries' among them. A folder that has one has had its run.
 _NUMBERS = ("metrics.csv", "events.out.tfevents.*")
@@ -39,6 +38,8 @@ class LocalLogger(Logger):
 
     LOGGER_JOIN_CHAR: ClassVar[str] = "-"
     """What stands between the prefix and a metric's name."""
+    NAME_HPARAMS_FILE: ClassVar[str] = "hparams.yaml"
+    """The file of settings."""
 
     def __init__(
         self, save_dir: str | os.PathLike[str], name: str | None, version: int | str | None, prefix: str
@@ -147,7 +148,7 @@ class LocalLogger(Logger):
     def _claim_given(self) -> Path:
         folder = Path(self.log_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        _create_hparams(folder)
+        self._create_hparams(folder)
         return folder
 
     def _claim_number(self) -> Path:
@@ -157,7 +158,7 @@ class LocalLogger(Logger):
             # The folder may exist, made by a checkpoint callback of this run or of another one; the file that only one
             # process can create decides whose it is.
             folder.mkdir(parents=True, exist_ok=True)
-            if not any(any(folder.glob(name)) for name in _NUMBERS) and _create_hparams(folder):
+            if not any(any(folder.glob(name)) for name in _NUMBERS) and self._create_hparams(folder):
                 return folder
             self._version = None
             if promised:
@@ -168,14 +169,23 @@ class LocalLogger(Logger):
                     stacklevel=5,
                 )
 
+    def _create_hparams(self, folder: Path) -> bool:
+        """Create the file of settings, with none in it; False if it exists."""
+        try:
+            with (folder / self.NAME_HPARAMS_FILE).open("x", encoding="utf-8") as file:
+                file.write(_EMPTY)
+        except FileExistsError:
+            return False
+        return True
+
     def _write_hparams(self, folder: Path) -> None:
-        path = folder / _HPARAMS
+        path = folder / self.NAME_HPARAMS_FILE
         text = to_yaml(self._hparams)
         folder.mkdir(parents=True, exist_ok=True)
         # Another run, or another logger, may have settings there.
         if _text_of(path) not in (None, _EMPTY, self._hparams_text, text):
-            path.rename(_free_path(folder))
-        beside = folder / f"{_HPARAMS}.new"
+            path.rename(_free_path(path))
+        beside = path.with_name(f"{path.name}.new")
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
         self._hparams_text = text
@@ -187,16 +197,6 @@ def _is_version(version: object) -> bool:
     return version is None or (type(version) is int and version >= 0)
 
 
-def _create_hparams(folder: Path) -> bool:
-    """Create the file of settings, with none in it; False if it exists."""
-    try:
-        with (folder / _HPARAMS).open("x", encoding="utf-8") as file:
-            file.write(_EMPTY)
-    except FileExistsError:
-        return False
-    return True
-
-
 def _text_of(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -204,8 +204,8 @@ def _text_of(path: Path) -> str | None:
         return None
 
 
-def _free_path(folder: Path) -> Path:
+def _free_path(taken: Path) -> Path:
     number = 1
-    while (path := folder / f"hparams-{number}.yaml").exists():
+    while (path := taken.with_stem(f"{taken.stem}-{number}")).exists():
         number += 1
     return path
