@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from hookloop.errors import MisconfigurationError
-from hookloop.loggers.versions import version_folder
 
 # What the trainer calls. Properties are left out on purpose: looking at one may start an experiment on a server.
 _METHODS = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
@@ -150,6 +149,11 @@ def log_dir_of(logger: Logger) -> str | None:
     if hasattr(type(logger), "log_dir") or "log_dir" in getattr(logger, "__dict__", {}):
         return logger.log_dir
     return _join(*(getattr(logger, part, None) for part in ("save_dir", "name", "version")))
+
+
+def version_folder(version: int | str) -> str:
+    """Name of the folder of a version: `version_<n>` for a number, the text itself for a text."""
+    return f"version_{version}" if isinstance(version, int) else version
 
 
 def _join(save_dir: str | os.PathLike[str] | None, name: str | None, version: int | str | None) -> str | None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hookloop.errors import MisconfigurationError
-from hookloop.loggers.base import Logger
+from hookloop.loggers.base import Logger, version_folder
 from hookloop.loggers.hparams import Plain, to_plain, to_yaml
-from hookloop.loggers.versions import next_version, version_folder
+from hookloop.loggers.versions import next_version
 
 _EMPTY = to_yaml({})
 # The files of numbers that local loggers write, other libraries' among them. A folder that has one has had its run.

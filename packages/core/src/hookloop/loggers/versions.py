@@ -6,11 +6,6 @@ from pathlib import Path
 _NUMBERED = re.compile(r"version_([0-9]+)")
 
 
-def version_folder(version: int | str) -> str:
-    """Name of the folder of a version: `version_<n>` for a number, the text itself for a text."""
-    return f"version_{version}" if isinstance(version, int) else version
-
-
 def next_version(root: Path) -> int:
     """The number after the highest that exists in the folder `root`; 0 where none can be seen. Nothing is created.
 
