@@ -120,7 +120,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def check_is_there(path: str | Path) -> None:
+def check_is_there(path: str | os.PathLike[str]) -> None:
     """Check that there is a file.
 
     Raises:
@@ -133,25 +133,36 @@ def check_is_there(path: str | Path) -> None:
         raise CheckpointError(f"There is no checkpoint {source} ({there}).")
 
 
-def verify_checkpoint(path: str | Path) -> None:
+def verify_checkpoint(path: str | os.PathLike[str] | IO[bytes]) -> None:
     """Check every byte of a checkpoint against the checksums (CRC-32) that were written with it.
 
     torch.load reads a file whose bits have flipped without a word, and gives other weights. In an archive, which is
     what torch has written by default since version 1.6, every record has its checksum. Files of the older format have
     none, and there is nothing to check in them.
 
+    Args:
+        path: the file, or a binary file object that can seek, which is at its beginning afterwards.
+
     Raises:
         CheckpointError: there is no such file, or it is not what was written.
     """
-    check_is_there(path)
-    source = Path(path)
+    if isinstance(path, str | os.PathLike):
+        check_is_there(path)
+        with Path(path).open("rb") as file:
+            _verify(file, path)
+    else:
+        _verify(path, path)
+        path.seek(0)
+
+
+def _verify(file: IO[bytes], source: object) -> None:
     try:
-        if not zipfile.is_zipfile(source):
-            with source.open("rb") as file:
-                if file.read(2) != b"PK":
-                    return
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            if file.read(2) != b"PK":
+                return
             raise zipfile.BadZipFile("its end is missing")
-        with zipfile.ZipFile(source) as archive:
+        with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _damaged(source, f"{type(error).__name__}: {error}") from error
@@ -159,26 +170,51 @@ def verify_checkpoint(path: str | Path) -> None:
         raise _damaged(source, f"the checksum of its record {damaged!r} is another one")
 
 
-def _damaged(source: Path, cause: str) -> CheckpointError:
+def _damaged(source: object, cause: str) -> CheckpointError:
     return CheckpointError(
         f"The checkpoint {source} cannot be read ({cause}): it is damaged or incomplete. Choose another one."
     )
 
 
-def read_checkpoint(path: str | Path, weights_only: bool = True, map_location: Any = "cpu") -> dict[str, Any]:
+def where_it_was(storage: Any, location: str) -> Any:
+    """A map_location: tensors go to the device that they were saved from if it is here, else to the CPU."""
+    kind, _, index = location.partition(":")
+    if kind == "cpu" or (kind == "cuda" and int(index or 0) < torch.cuda.device_count()):
+        return None  # as torch.load does by itself
+    if kind == "mps" and torch.backends.mps.is_available():
+        return None
+    return storage.cpu()
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str] | IO[bytes], weights_only: bool = True, map_location: Any = "cpu"
+) -> dict[str, Any]:
     """Read a checkpoint, after `verify_checkpoint`.
 
     Args:
-        path: the file.
+        path: the file, or a binary file object that is open for reading and can seek.
         weights_only: refuse everything but tensors, numbers, strings and containers of them. False runs whatever code
             the file holds: only for files that you trust.
-        map_location: the device of its tensors, in any form that `torch.load` takes.
+        map_location: where its tensors go, as torch.load understands it; `where_it_was` leaves them on their devices.
 
     Raises:
         CheckpointError: there is no such file, it is damaged, or it holds objects that weights_only refuses.
     """
-    verify_checkpoint(path)
-    source = Path(path)
+    if isinstance(path, str | os.PathLike):
+        if "://" in os.fspath(path):
+            raise CheckpointError(
+                f"The checkpoint {path} is a URL, and checkpoints are read from local files and file objects. Copy it "
+                "here first, or open it and pass the open file."
+            )
+        source: Path | IO[bytes] = Path(path)
+    elif callable(getattr(path, "read", None)) and callable(getattr(path, "seek", None)):
+        source = path
+    else:
+        raise CheckpointError(
+            f"A checkpoint cannot be read from {path!r} ({type(path).__name__}). Give a path, or a binary file object "
+            "that can seek."
+        )
+    verify_checkpoint(source)
     try:
         checkpoint = torch.load(source, map_location=map_location, weights_only=weights_only)
     except pickle.UnpicklingError as error:
@@ -195,7 +231,7 @@ def read_checkpoint(path: str | Path, weights_only: bool = True, map_location: A
     return checked_contents(checkpoint, source)
 
 
-def checked_contents(checkpoint: Any, source: str | Path) -> dict[str, Any]:
+def checked_contents(checkpoint: Any, source: str | Path | IO[bytes]) -> dict[str, Any]:
     """What was read, if it is a checkpoint of a format that this version reads.
 
     Args:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hookloop.checkpoint import restore_module_and_callbacks, restore_training
+from hookloop.datamodule import LightningDataModule
 from hookloop.loops import configure_optimization, evaluate, predict, sanity_check, train, validates
+from hookloop.module import LightningModule
 from hookloop.run import Run
 from hookloop.stage import RunningStage
 
@@ -20,7 +22,8 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
         prepare_data, setup of everybody, configure_model
         restore: module, datamodule, callbacks
         the module to its device; configure_optimizers
-        on_fit_start; loggers draw the module
+        on_fit_start
+        the hyperparameters to the loggers, which draw the module
         restore: progress, optimizers, schedulers, precision
         sanity check, unless restored
         train
@@ -28,6 +31,8 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
     """
     # Taken out of the list, so that nobody up the stack keeps its tensors for as long as training goes on.
     checkpoint = checkpoints.pop() if checkpoints else None
+    _settings(run)  # if two of them contradict each other, it is said now
+    _warn_of_settings_that_no_file_holds(run)
     if anew:
         run.progress.restart()
     elif run.progress.epoch_started and not run.progress.epoch_ended:
@@ -36,6 +41,7 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
     run.strategy.place(run.module)
     configure_optimization(run)
     run.hooks.on_fit_start()
+    run.recorder.send_hyperparameters(_settings(run))
     for logger in run.loggers:
         logger.log_graph(run.module)
     if checkpoint is not None:
@@ -67,9 +73,10 @@ def run_prediction(
 
 def _set_up_and_restore(run: Run, checkpoint: dict[str, Any] | None) -> None:
     assert run.state.fn is not None
-    if run.datamodule is not None:
+    if run.datamodule is not None and _prepares(run, run.datamodule):
         run.datamodule.prepare_data()
-    run.hooks.own.prepare_data()
+    if _prepares(run, run.module):
+        run.hooks.own.prepare_data()
     run.strategy.barrier("prepare_data")
     run.hooks.set_up(run.state.fn.value)
     run.hooks.own.configure_model()
@@ -77,3 +84,30 @@ def _set_up_and_restore(run: Run, checkpoint: dict[str, Any] | None) -> None:
         # Before the weights come: float64 ones would be rounded on their way into a module that is float32 still.
         run.strategy.precision.convert_module(run.module)
         restore_module_and_callbacks(run, checkpoint)
+
+
+def _prepares(run: Run, owner: LightningModule | LightningDataModule) -> bool:
+    """Whether this process is the one that downloads and preprocesses, of its machine or of the run."""
+    ranks = run.strategy.collectives
+    return (ranks.local_rank if owner.prepare_data_per_node else ranks.global_rank) == 0
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """The hyperparameters of the run that loggers get."""
+    owners = [owner for owner in (run.module, run.datamodule) if owner is not None]
+    if not run.recorder.loggers or not any(owner._log_hyperparams for owner in owners):
+        return {}
+    from hookloop.hyperparameters.merged import hyperparameters_to_log  # not by every run
+
+    return hyperparameters_to_log(run.module, run.datamodule)
+
+
+def _warn_of_settings_that_no_file_holds(run: Run) -> None:
+    """Before the first epoch, and not when the first file is written. A run that writes none hears nothing."""
+    if not any(callback.family == "checkpoint" for callback in run.hooks.callbacks):
+        return
+    for owner in (run.module, run.datamodule):
+        if owner is not None and owner.hparams:
+            from hookloop.hyperparameters.entries import warn_of_what_is_left_out  # not by every run
+
+            warn_of_what_is_left_out(owner)

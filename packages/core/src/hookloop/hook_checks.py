@@ -83,7 +83,8 @@ _OFTEN_MISTAKEN = {
 
 _CALLED_BY_USERS = frozenset(
     (
-        *("clip_gradients", "log", "log_dict", "lr_schedulers", "manual_backward", "optimizers", "print"),
+        *("all_gather", "clip_gradients", "log", "log_dict", "lr_schedulers", "manual_backward", "optimizers", "print"),
+        *("freeze", "remove_ignored_hparams", "save_hyperparameters", "unfreeze"),
         *("toggle_optimizer", "toggled_optimizer", "untoggle_optimizer"),
     )
 )

@@ -11,6 +11,7 @@ from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
+from hookloop.module.saving import load_weights
 from hookloop.run import Run
 from hookloop.stage import TrainerFn
 
@@ -25,6 +26,7 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         progress, optimizer_states, lr_schedulers, precision, datamodule
         optimizer_classes, lr_scheduler_classes
         callback_metrics                    # the latest values, for monitors of the resumed run
+        hyper_parameters, hparams_name      # see hyperparameters/entries.py; the same of the datamodule
         on_save_checkpoint of callbacks and module, who may add to it
 
     Args:
@@ -40,6 +42,11 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         "global_step": run.progress.global_step,
         "state_dict": run.strategy.module_state_dict(run.module),
     }
+    for owner in (run.module, run.datamodule):
+        if owner is not None and owner.hparams:
+            from hookloop.hyperparameters.entries import checkpoint_entries  # not by every run
+
+            checkpoint |= checkpoint_entries(owner)
     if weights_only:
         run.hooks.own.on_save_checkpoint(checkpoint)
         return checkpoint
@@ -93,15 +100,12 @@ def restore_module_and_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
         CheckpointError: the weights do not fit the module.
     """
     run.hooks.own.on_load_checkpoint(checkpoint)
-    try:
-        run.strategy.load_module_state_dict(run.module, checkpoint["state_dict"])
-    except RuntimeError as error:
-        if type(error) is not RuntimeError or "state_dict" not in str(error):
-            raise  # the module's own, not torch's about names and shapes
-        raise CheckpointError(
-            f"The checkpoint's weights do not fit {type(run.module).__name__}. {error} "
-            "Build the module as it was when the checkpoint was saved."
-        ) from error
+    load_weights(
+        run.module,
+        checkpoint["state_dict"],
+        run.module.strict_loading,
+        lambda state, strict: run.strategy.load_module_state_dict(run.module, state, strict),
+    )
     if run.datamodule is not None and "datamodule" in checkpoint:
         run.datamodule.load_state_dict(checkpoint["datamodule"])
     if "callbacks" not in checkpoint:

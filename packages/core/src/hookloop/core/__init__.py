@@ -9,7 +9,7 @@ from hookloop.module import LightningModule
 from hookloop.optimizers import LightningOptimizer
 
 if TYPE_CHECKING:
-    from hookloop.hyperparameters import HyperparametersMixin  # type: ignore[import-not-found]
+    from hookloop.hyperparameters import HyperparametersMixin
 
 __all__ = ["HyperparametersMixin", "LightningDataModule", "LightningModule", "LightningOptimizer"]
 

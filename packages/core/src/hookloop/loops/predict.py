@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from hookloop.hook_checks import fetches_batches
+from hookloop.errors import MisconfigurationError
+from hookloop.hook_checks import fetches_batches, overrides
 from hookloop.loops.evaluate import eval_mode, evaluation_step, no_gradients
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
+from hookloop.module import LightningModule
 from hookloop.run import Run
 
 
@@ -26,9 +28,18 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
         run: the run.
         return_predictions: whether to keep what predict_step returned.
 
+    Raises:
+        MisconfigurationError: the module defines neither predict_step nor forward.
+
     Returns:
         The predictions of each batch, in a list for each loader if there are several; None if none were to be kept.
     """
+    if not any(overrides(run.module, LightningModule, method) for method in ("predict_step", "forward")):
+        name = type(run.module).__name__
+        raise MisconfigurationError(
+            f"{name} defines neither predict_step() nor forward(), and trainer.predict() needs one of them. Define "
+            "predict_step(self, batch, batch_idx), which returns the prediction for a batch."
+        )
     hooks = run.hooks
     loaders = run.loaders.evaluation("predict")
     run.loaders.tell_epoch("predict", run.progress.epoch)

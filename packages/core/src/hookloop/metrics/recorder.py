@@ -147,6 +147,17 @@ class Recorder:
         self._outer, self._results = None, results
         self.batch = self.batch_size = self.dataloader_idx = None
 
+    @property
+    def loggers(self) -> Sequence[Logger]:
+        """The loggers that get what is recorded; none but on the process that writes."""
+        return self._loggers
+
+    def send_hyperparameters(self, settings: Mapping[str, Any]) -> None:
+        """Send the settings of the run to the loggers, to each its own dict; without any, nothing is sent."""
+        if settings:
+            for logger in self._loggers:
+                logger.log_hyperparams(dict(settings))
+
     def send_step(self, step: int, epoch: int) -> None:
         """Send the step values that came in since the last call to the loggers."""
         assert self._results is not None

@@ -81,8 +81,11 @@ def untraced(kind: type[Recorder]) -> type[Recorder]:
     return _UNTRACED[kind]
 
 
-def plain_names(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Weights under the names that they have without torch.compile."""
+def plain_names(state: dict[str, Any]) -> dict[str, Any]:
+    """Weights under the names that they have without torch.compile; the same object where nothing is compiled.
+
+    So the attribute is kept that torch hangs on it: by its versions old weights are brought up to date.
+    """
     if not any(_WRAPPER in name for name in state):
         return state
     return {name.replace(_WRAPPER, ""): value for name, value in state.items()}
@@ -90,8 +93,8 @@ def plain_names(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def names_in(module: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Weights under the names that this module's have, whether its parts are compiled, or those that were saved."""
-    own = module.state_dict()
-    if not any(_WRAPPER in name for name in (*own, *state)):
+    compiled = any(is_compiled(part) for part in module.modules())
+    if not compiled and not any(_WRAPPER in name for name in state):
         return state
-    written = {name.replace(_WRAPPER, ""): name for name in own}
-    return {written.get(name, name): value for name, value in plain_names(state).items()}
+    written = {name.replace(_WRAPPER, ""): name for name in module.state_dict()}
+    return {written.get(name, name): value for name, value in plain_names(dict(state)).items()}

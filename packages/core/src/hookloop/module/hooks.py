@@ -17,13 +17,20 @@ class ModuleHooks(nn.Module):
     those of MONITOR and LAST.
     """
 
-    # hooks that callbacks have too; see hookloop.callback.Hooks for when they run
+    # hooks that callbacks have too, but for configure_model; see hookloop.callback.Hooks for when they run
 
     def setup(self, stage: str) -> None:
         """Prepare for an entry point: "fit", "validate", "test" or "predict"."""
 
     def teardown(self, stage: str) -> None:
         """Undo `setup`."""
+
+    def configure_model(self) -> None:
+        """Build layers that are too large to build before the run is set up.
+
+        Called once by each entry point after `setup`, and by load_from_checkpoint before the weights are loaded: build
+        only what is not there yet.
+        """
 
     def on_fit_start(self) -> None:
         """Optimizers exist, their state is not restored yet."""

@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from hookloop.batches import map_batch
 from hookloop.errors import HookloopError, MisconfigurationError
 from hookloop.loggers import Logger
 from hookloop.metrics import Loggable, Recorder, log_without_a_run
 from hookloop.module.manual import ManualOptimization
+from hookloop.module.saving import SavedModule
 from hookloop.view import TrainerView
 
 
-class LightningModule(ManualOptimization):
+class LightningModule(ManualOptimization, SavedModule):
     """Define `training_step` and `configure_optimizers` to fit, the other `*_step` methods for the other entry points.
 
     Everything else is optional. Hooks of the same name as a callback's run in the middle: after the callbacks of Order
@@ -72,11 +74,11 @@ class LightningModule(ManualOptimization):
         """Callbacks that this module needs; they replace the trainer's of the same class or of a base of it."""
         return []
 
-    def configure_model(self) -> None:
-        """Build layers that are too large to build before the run is set up; may be called more than once."""
-
     def prepare_data(self) -> None:
-        """Download and preprocess; called by one process alone. Do not set state here."""
+        """Download and preprocess; called by one process of each machine (`prepare_data_per_node`), or of the run.
+
+        Do not set state here: other processes would not have it.
+        """
 
     def train_dataloader(self) -> Any:
         """The loader, or any iterable of batches, for training."""
@@ -201,6 +203,26 @@ class LightningModule(ManualOptimization):
             print(*args, **kwargs)
         else:
             self._trainer.print(*args, **kwargs)
+
+    def all_gather(self, data: Any, group: Any = None, sync_grads: bool = False) -> Any:
+        """The tensors of all processes of the run.
+
+        Args:
+            data: a tensor or a number, or a nested container of them.
+            group: the process group; None: all processes. One process has no others.
+            sync_grads: whether gradients flow back through it.
+
+        Returns:
+            The same container, with tensors of shape (world_size, *shape) on the module's device. A run of one process
+            adds no dimension: shape (*shape).
+        """
+        strategy, world_size = self.trainer.strategy, self.trainer.world_size
+
+        def gathered(value: Any) -> Any:
+            tensor = value.to(self.device) if isinstance(value, Tensor) else torch.tensor(value, device=self.device)
+            return tensor if world_size == 1 else strategy.all_gather(tensor, group=group, sync_grads=sync_grads)
+
+        return map_batch(gathered, data, (Tensor, bool, int, float))
 
     @property
     def trainer(self) -> TrainerView:

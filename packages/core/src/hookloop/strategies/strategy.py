@@ -79,11 +79,11 @@ class Strategy(ABC):
 
     def module_state_dict(self, module: nn.Module) -> dict[str, Any]:
         """The module's weights as a checkpoint keeps them: what torch.compile wrote into their names is left out."""
-        return dict(plain_names(module.state_dict()))
+        return plain_names(module.state_dict())
 
-    def load_module_state_dict(self, module: nn.Module, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Load weights into the module."""
-        module.load_state_dict(names_in(module, state), strict=strict)
+    def load_module_state_dict(self, module: nn.Module, state: Mapping[str, Any], strict: bool = True) -> Any:
+        """Load weights into the module; returns the names that were missing and unexpected, as torch does."""
+        return module.load_state_dict(names_in(module, state), strict=strict)
 
     # checkpoints
 

@@ -378,11 +378,6 @@ class Trainer(TrainerAttributes):
             What predict_step returned for each batch; a list of these for each loader if there are several.
         """
         checked = self._checked(model, "predict")
-        if not any(overrides(checked, LightningModule, method) for method in ("predict_step", "forward")):
-            raise MisconfigurationError(
-                f"{type(checked).__name__} defines neither predict_step() nor forward(), and trainer.predict() needs "
-                "one of them. Define predict_step(self, batch, batch_idx), which returns the prediction for a batch."
-            )
         path = self._resolve_for(model, ckpt_path)
         if isinstance(dataloaders, LightningDataModule):
             dataloaders, datamodule = None, dataloaders

@@ -14,7 +14,7 @@ from hookloop.tied_parameters import find_shared_parameters, set_shared_paramete
 from hookloop.warning_categories import disable_possible_user_warnings
 
 if TYPE_CHECKING:
-    from hookloop.hyperparameters import AttributeDict  # type: ignore[import-not-found]
+    from hookloop.hyperparameters import AttributeDict
     from hookloop.loaders.combined import CombinedLoader
 
 __all__ = [

@@ -16,7 +16,7 @@ from hookloop.parsing import (
 )
 
 if TYPE_CHECKING:
-    from hookloop.hyperparameters import AttributeDict  # type: ignore[import-not-found]
+    from hookloop.hyperparameters import AttributeDict
 
 __all__ = [
     "AttributeDict",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hookloop.absent import absent
 
 if TYPE_CHECKING:
-    from hookloop.hyperparameters import HyperparametersMixin  # type: ignore[import-not-found]
+    from hookloop.hyperparameters import HyperparametersMixin
 
 __all__ = ["HyperparametersMixin"]
 
