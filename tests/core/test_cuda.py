@@ -285,3 +285,12 @@ def test_the_accelerator_tells_how_much_memory_is_used() -> None:
     assert set(after) == {"memory_allocated_bytes", "memory_reserved_bytes", "memory_peak_bytes"}
     assert after["memory_allocated_bytes"] - before["memory_allocated_bytes"] == kept.numel() * 4
     assert after["memory_peak_bytes"] >= after["memory_allocated_bytes"]
+
+
+@pytest.mark.parametrize("map_location", [None, "cpu", "cuda:0"])
+def test_a_module_is_loaded_to_where_its_weights_were_or_are_sent(map_location: str | None, tmp_path: Path) -> None:
+    torch.save({"state_dict": Regression().to(DEVICE).state_dict()}, tmp_path / "file.ckpt")
+    loaded = Regression.load_from_checkpoint(tmp_path / "file.ckpt", map_location=map_location)
+    assert loaded.device == torch.device("cpu" if map_location == "cpu" else DEVICE)
+    for one, other in zip(loaded.parameters(), Regression().parameters(), strict=True):
+        assert torch.equal(one.cpu(), other)

@@ -100,6 +100,13 @@ def test_what_no_file_can_hold_of_it_is_left_out_and_asked_for(tmp_path: Path) -
     assert Data.load_from_checkpoint(path).hparams.folder == Path("a")
 
 
+def test_a_helper_may_have_any_private_name(tmp_path: Path) -> None:
+    # None of these is looked at as if it were hookloop's own.
+    names = ("_take", "_settings", "_from_object", "_warn", "_frozen", "_loaders")
+    helped = type("Helped", (Data,), {name: lambda self, a, b, c, d: None for name in names})
+    assert Data.load_from_checkpoint(saved(helped(Path("a")), tmp_path)).hparams.folder == Path("a")
+
+
 # from_datasets
 
 

@@ -173,6 +173,28 @@ def test_an_object_that_a_subclass_passes_on_comes_back_through_its_own_argument
     assert Renamed.load_from_checkpoint(path).config == {"width": 3}
 
 
+@pytest.mark.parametrize("order", ["all and then the object", "the object and then all", "the object and then more"])
+def test_several_calls_together_make_the_same_module_again(order: str, tmp_path: Path) -> None:
+    class Several(Configured):
+        def __init__(self, config: Config, scale: int = 1) -> None:
+            LightningModule.__init__(self)
+            if order == "all and then the object":
+                self.save_hyperparameters()
+            self.save_hyperparameters(config)
+            if order == "the object and then all":
+                self.save_hyperparameters()
+            if order == "the object and then more":
+                self.save_hyperparameters({"seed": 1})
+            self.layer = nn.Linear(config.width, 1)
+            self.config, self.scale = config, scale
+
+    several = Several(Config(3, Path("a")), scale=2)
+    loaded = Several.load_from_checkpoint(saved(several, tmp_path))
+    assert loaded.config == Config(3, Path("a"))
+    assert loaded.scale == (1 if order == "the object and then more" else 2)
+    assert loaded.hparams == several.hparams
+
+
 def test_changed_settings_are_those_that_it_is_made_with(tmp_path: Path) -> None:
     net = Net(3)
     net.hparams.folder = Path("later")

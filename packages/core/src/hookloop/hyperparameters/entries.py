@@ -11,7 +11,7 @@ from hookloop.hyperparameters.portable import (
     Kinds,
     NotPortableError,
     from_portable,
-    items_of,
+    settled,
     to_portable,
     written,
 )
@@ -58,7 +58,7 @@ def _sorted_out(owner: HyperparametersMixin) -> tuple[dict[str, Any], Kinds, dic
     settings: dict[str, Any] = {}
     kinds: Kinds = {}
     refused: dict[str, NotPortableError] = {}
-    for name, value in items_of(owner.hparams).items():
+    for name, value in settled(owner.hparams).items():
         try:
             to_portable({name: None})
             settings[name], found = to_portable(value, (name,))

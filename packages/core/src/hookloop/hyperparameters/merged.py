@@ -29,9 +29,9 @@ def hyperparameters_to_log(module: HyperparametersMixin, datamodule: Hyperparame
 
 
 def _items(owner: HyperparametersMixin) -> Mapping[str, Any]:
-    from hookloop.hyperparameters.portable import items_of  # not by every import
+    from hookloop.hyperparameters.portable import settled  # not by every import
 
-    return items_of(owner.hparams_initial)
+    return {name: settled(value) for name, value in settled(owner.hparams_initial).items()}
 
 
 def _same(one: Any, other: Any) -> bool:

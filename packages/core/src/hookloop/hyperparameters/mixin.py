@@ -67,14 +67,14 @@ class HyperparametersMixin:
             frame = sys._getframe(1)
         # If nothing can be saved, nothing is changed.
         if args and not all(isinstance(arg, str) for arg in args):
-            found, name, kind = self._from_object(args, frame)
+            found, name, kind = _from_object(self, args, frame)
         else:
-            found, name, kind = self._from_arguments(args, frame, ignored), "kwargs", None
+            found, name, kind = _from_arguments(self, args, frame, ignored), "kwargs", None
         self._log_hyperparams = bool(logger)
         if found is not None:
-            self._take(found, name, kind)
+            _take(self, found, name, kind)
         self.remove_ignored_hparams(ignored)
-        self._warn_of_modules()
+        _warn_of_modules(self)
         self._hparams_initial = _frozen(self.hparams)
 
     def remove_ignored_hparams(self, ignore_list: Sequence[str]) -> None:
@@ -108,77 +108,92 @@ class HyperparametersMixin:
         """A copy of the settings as they were last saved: what the loggers get. Changing it changes nothing."""
         return AttributeDict() if self._hparams_initial is None else _frozen(self._hparams_initial)
 
-    def _from_arguments(self, names: Sequence[str], frame: FrameType, ignored: Sequence[str]) -> dict[str, Any]:
-        from hookloop.hyperparameters.arguments import constructor_arguments  # not by every import
 
-        arguments = constructor_arguments(self, frame)
-        if arguments is None:
-            raise MisconfigurationError(
-                f"{type(self).__name__}.save_hyperparameters() was called while no __init__ of this object runs, so "
-                "there are no arguments to save. Call it in __init__, or give it the settings: "
-                "self.save_hyperparameters({'lr': 0.1})."
+# Functions, and not methods: a subclass may have methods of any name of its own.
+
+
+def _from_arguments(
+    owner: HyperparametersMixin, names: Sequence[str], frame: FrameType, ignored: Sequence[str]
+) -> dict[str, Any]:
+    from hookloop.hyperparameters.arguments import constructor_arguments  # not by every import
+
+    arguments = constructor_arguments(owner, frame)
+    if arguments is None:
+        raise MisconfigurationError(
+            f"{type(owner).__name__}.save_hyperparameters() was called while no __init__ of this object runs, so "
+            "there are no arguments to save. Call it in __init__, or give it the settings: "
+            "self.save_hyperparameters({'lr': 0.1})."
+        )
+    unknown = [name for name in names if name not in arguments]
+    if unknown:
+        raise MisconfigurationError(
+            f"save_hyperparameters({unknown[0]!r}): {type(owner).__name__}.__init__ has no argument of that name; "
+            f"it has {', '.join(arguments) or 'none'}."
+        )
+    return {name: arguments[name] for name in names or arguments if name not in ignored}
+
+
+def _from_object(
+    owner: HyperparametersMixin, given: Sequence[Any], frame: FrameType
+) -> tuple[Any, str | None, str | None]:
+    from hookloop.hyperparameters.arguments import constructor_arguments  # not by every import
+    from hookloop.hyperparameters.portable import kind_of
+
+    if len(given) > 1:
+        raise MisconfigurationTypeError(
+            f"save_hyperparameters() got {len(given)} things that are not all names ("
+            f"{', '.join(type(one).__name__ for one in given)}). Give names of arguments, or one mapping, "
+            "argparse.Namespace or dataclass instance, or call it once for each."
+        )
+    settings = given[0]
+    if settings is None:
+        return None, None, None
+    if isinstance(settings, Namespace):
+        items: Any = vars(settings)
+    elif dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        items = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    elif isinstance(settings, Mapping):
+        items = settings
+    else:
+        raise MisconfigurationTypeError(
+            f"save_hyperparameters({settings!r}) got a {type(settings).__name__}. Give names of arguments, or one "
+            "mapping, argparse.Namespace or dataclass instance."
+        )
+    if len(items) == 0:
+        return None, None, None
+    arguments = constructor_arguments(owner, frame) or {}
+    names = [name for name, value in arguments.items() if _is_same(value, settings)]
+    # A subclass may pass it on under another name; it is made anew through its own.
+    own = inspect.signature(type(owner).__init__).parameters
+    name = next((name for name in names if name in own), names[0] if names else None)
+    return items, name, None if name is None else kind_of(arguments[name])
+
+
+def _take(owner: HyperparametersMixin, found: Mapping[str, Any], name: str | None, kind: str | None) -> None:
+    had = owner._hparams_name
+    # What was added later and is no argument, or one that is there already, does not change how the object is made.
+    if had is None or not (name is None or (had == "kwargs" and name in owner.hparams)):
+        owner._hparams_name, owner._hparams_kind = name, kind
+    if not owner.hparams and isinstance(found, MutableMapping) and not isinstance(found, dict):
+        owner._hparams = found  # OmegaConf's containers, and others that have more to them than their items
+    elif isinstance(owner.hparams, AttributeDict):
+        owner._hparams.update(found)
+    else:
+        owner._hparams = AttributeDict({**owner._hparams, **found})
+
+
+def _warn_of_modules(owner: HyperparametersMixin) -> None:
+    # Containers of another kind hold no modules, and may refuse to be walked through (OmegaConf's missing values).
+    for name, value in owner.hparams.items() if isinstance(owner.hparams, dict) else ():
+        if isinstance(value, nn.Module) and name not in owner._hparams_told:
+            owner._hparams_told |= {name}
+            warnings.warn(
+                f"hparams[{name!r}] is a module ({type(value).__name__}). Its weights are saved with "
+                f"{type(owner).__name__} if it is an attribute; the module itself is left out of a checkpoint's "
+                f"hyperparameters, and load_from_checkpoint will ask for it ({name}=...). Say that this is meant: "
+                f"self.save_hyperparameters(ignore=[{name!r}]).",
+                stacklevel=3,
             )
-        unknown = [name for name in names if name not in arguments]
-        if unknown:
-            raise MisconfigurationError(
-                f"save_hyperparameters({unknown[0]!r}): {type(self).__name__}.__init__ has no argument of that name; "
-                f"it has {', '.join(arguments) or 'none'}."
-            )
-        return {name: arguments[name] for name in names or arguments if name not in ignored}
-
-    def _from_object(self, given: Sequence[Any], frame: FrameType) -> tuple[Any, str | None, str | None]:
-        from hookloop.hyperparameters.arguments import constructor_arguments  # not by every import
-        from hookloop.hyperparameters.portable import kind_of
-
-        if len(given) > 1:
-            raise MisconfigurationTypeError(
-                f"save_hyperparameters() got {len(given)} things that are not all names ("
-                f"{', '.join(type(one).__name__ for one in given)}). Give names of arguments, or one mapping, "
-                "argparse.Namespace or dataclass instance, or call it once for each."
-            )
-        settings = given[0]
-        if settings is None:
-            return None, None, None
-        if isinstance(settings, Namespace):
-            items: Any = vars(settings)
-        elif dataclasses.is_dataclass(settings) and not isinstance(settings, type):
-            items = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-        elif isinstance(settings, Mapping):
-            items = settings
-        else:
-            raise MisconfigurationTypeError(
-                f"save_hyperparameters({settings!r}) got a {type(settings).__name__}. Give names of arguments, or one "
-                "mapping, argparse.Namespace or dataclass instance."
-            )
-        if len(items) == 0:
-            return None, None, None
-        arguments = constructor_arguments(self, frame) or {}
-        names = [name for name, value in arguments.items() if _is_same(value, settings)]
-        # A subclass may pass it on under another name; it is made anew through its own.
-        own = inspect.signature(type(self).__init__).parameters
-        name = next((name for name in names if name in own), names[0] if names else None)
-        return items, name, None if name is None else kind_of(arguments[name])
-
-    def _take(self, found: Mapping[str, Any], name: str | None, kind: str | None) -> None:
-        if not self.hparams and isinstance(found, MutableMapping) and not isinstance(found, dict):
-            self._hparams = found  # OmegaConf's containers, and others that have more to them than their items
-        elif isinstance(self.hparams, AttributeDict):
-            self._hparams.update(found)
-        else:
-            self._hparams = AttributeDict({**self._hparams, **found})
-        self._hparams_name, self._hparams_kind = name, kind
-
-    def _warn_of_modules(self) -> None:
-        for name, value in self.hparams.items():
-            if isinstance(value, nn.Module) and name not in self._hparams_told:
-                self._hparams_told |= {name}
-                warnings.warn(
-                    f"hparams[{name!r}] is a module ({type(value).__name__}). Its weights are saved with "
-                    f"{type(self).__name__} if it is an attribute; the module itself is left out of a checkpoint's "
-                    f"hyperparameters, and load_from_checkpoint will ask for it ({name}=...). Say that this is meant: "
-                    f"self.save_hyperparameters(ignore=[{name!r}]).",
-                    stacklevel=3,
-                )
 
 
 def _as_names(ignore: Sequence[str] | str | None) -> tuple[str, ...]:

@@ -124,9 +124,12 @@ def kind_of(value: Any) -> str | None:
     return opened[0] if opened else None
 
 
-def items_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The items of a mapping, those of OmegaConf's without asking for what is missing."""
-    return dict(_omegaconf(settings)[1] if _is_omegaconf(settings) else settings)
+def settled(value: Any) -> Any:
+    """OmegaConf's containers as Python's, with what they refer to; anything else as it is.
+
+    Asked for an item that is missing, or refers to something that is not there, they would raise an error.
+    """
+    return _omegaconf(value)[1] if _is_omegaconf(value) else value
 
 
 def _take_apart(value: Any, place: Place, kinds: Kinds, inside: frozenset[int]) -> Any:
