@@ -1,4 +1,7 @@
-"""A run with a profiler: every hook that somebody overrides is an action; without one, no call is wrapped."""
+"""A run with a profiler: every hook that somebody overrides is an action; without one, no call is wrapped.
+
+Parts of the loops are actions, too: see test_profiled_parts.py.
+"""
 
 import sys
 from collections import Counter
@@ -43,6 +46,19 @@ class Noting(Profiler):
     def counts(self) -> dict[str, int]:
         """How often each action ran to its end."""
         return dict(Counter(event[1:] for event in self.events if event.startswith("-")))
+
+    @property
+    def hooks(self) -> list[str]:
+        """The events of hooks, without those of the parts of the loops."""
+        return [event for event in self.events if is_hook(event[1:])]
+
+    @property
+    def counts_of_hooks(self) -> dict[str, int]:
+        return {name: count for name, count in self.counts.items() if is_hook(name)}
+
+
+def is_hook(action: str) -> bool:
+    return action.startswith(("[Callback]", "[LightningModule]", "[LightningDataModule]"))
 
 
 class Watches(Callback):
@@ -113,9 +129,12 @@ class Data(LightningDataModule):
 # the two validation batches, so there are five of them in three validations.
 OF_A_FIT = {
     "[LightningDataModule]Data.setup": 1,
+    "[LightningDataModule]Data.train_dataloader": 1,
+    "[LightningDataModule]Data.val_dataloader": 1,
     "[Callback]Watches.setup": 1,
     "[LightningModule]Model.setup": 1,
     "[LightningModule]Model.configure_optimizers": 1,
+    "[LightningModule]Model.lr_scheduler_step": 2,  # left as it is: it does the work of a part of the loops
     "[LightningModule]Model.on_validation_model_eval": 3,
     "[LightningModule]Model.on_after_batch_transfer": 6 + 5,
     "[Callback]Watches.on_validation_batch_start": 5,
@@ -134,6 +153,7 @@ OF_A_FIT = {
 
 OF_A_TEST = {
     "[LightningDataModule]Data.setup": 1,
+    "[LightningDataModule]Data.test_dataloader": 1,
     "[Callback]Watches.setup": 1,
     "[LightningModule]Model.setup": 1,
     "[LightningModule]Model.on_after_batch_transfer": 2,
@@ -152,14 +172,14 @@ def fit(profiler: str | Profiler | None, folder: Path) -> Trainer:
 def test_every_overridden_hook_is_an_action_with_the_name_of_its_owner(tmp_path: Path) -> None:
     profiler = Noting()
     fit(profiler, tmp_path)
-    assert profiler.counts == OF_A_FIT
+    assert profiler.counts_of_hooks == OF_A_FIT
 
 
 def test_the_other_entry_points_are_measured_too(tmp_path: Path) -> None:
     profiler = Noting()
     trainer = make_trainer(tmp_path, [Saves(), Watches()], profiler=profiler)
     trainer.test(Model(), datamodule=Data(), verbose=False)
-    assert profiler.counts == OF_A_TEST
+    assert profiler.counts_of_hooks == OF_A_TEST
 
 
 def test_a_run_is_announced_and_described_around_all_that_is_measured(tmp_path: Path) -> None:
@@ -189,7 +209,7 @@ def test_actions_of_hooks_that_run_inside_each_other_are_nested(tmp_path: Path) 
     profiler = Noting()
     trainer = make_trainer(tmp_path, [], profiler=profiler, max_epochs=1, limit_val_batches=0)
     trainer.fit(Steps(train_batches=1))
-    events = [event.replace("[LightningModule]Steps.", "") for event in profiler.events]
+    events = [event.replace("[LightningModule]Steps.", "") for event in profiler.hooks]
     start = events.index("+optimizer_step")
     assert events[start : events.index("-optimizer_step") + 1] == [
         *("+optimizer_step", "+backward", "-backward", "+on_after_backward", "-on_after_backward", "-optimizer_step"),
@@ -249,7 +269,7 @@ def test_a_callback_that_joins_during_the_run_is_measured_from_then_on(tmp_path:
 def test_the_simple_profiler_counts_and_sums_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profiler = SimpleProfiler()
     fit(profiler, tmp_path)
-    assert {action.name: action.calls for action in profiler.actions()} == OF_A_FIT
+    assert {action.name: action.calls for action in profiler.actions() if is_hook(action.name)} == OF_A_FIT
     assert profiler.running() == []
     assert all(action.total >= 0 for action in profiler.actions())
     printed = capsys.readouterr().out
@@ -259,9 +279,9 @@ def test_the_simple_profiler_counts_and_sums_up(tmp_path: Path, capsys: pytest.C
 
 def test_simple_is_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit("simple", tmp_path)
-    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
-    calls = {columns[0].strip(): int(columns[2]) for columns in lines if columns[0].startswith("[")}
-    assert calls == OF_A_FIT
+    _, hooks = capsys.readouterr().out.split("\nHook of a callback ")
+    lines = [line.split(" | ") for line in hooks.splitlines()[2:]]
+    assert {columns[0].strip(): int(columns[2]) for columns in lines} == OF_A_FIT
 
 
 def test_the_simple_profiler_can_write_into_the_folder_of_the_logs(tmp_path: Path) -> None:

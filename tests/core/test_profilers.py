@@ -47,8 +47,8 @@ def test_times_are_summed_per_action_and_time_inside_another_action_counts_for_b
         with profiler.profile("batch"):
             pass
     assert profiler.actions() == [
-        ActionTime("epoch", calls=1, outermost=1, total=10.0, mean=10.0, percent=100.0),
-        ActionTime("batch", calls=2, outermost=2, total=6.0, mean=3.0, percent=60.0),
+        ActionTime("epoch", calls=1, outermost=1, total=10.0, mean=10.0, percent=100.0, own=4.0),
+        ActionTime("batch", calls=2, outermost=2, total=6.0, mean=3.0, percent=60.0, own=6.0),
     ]
     assert profiler.profiled_seconds == 10.0
     assert profiler.running() == []
@@ -66,7 +66,7 @@ def test_time_inside_a_nested_call_of_the_same_action_counts_once() -> None:
     nest(2)
     nest(0)
     assert profiler.actions() == [
-        ActionTime("recursive", calls=4, outermost=2, total=7.0, mean=3.5, percent=87.5),
+        ActionTime("recursive", calls=4, outermost=2, total=7.0, mean=3.5, percent=87.5, own=7.0),
     ]
 
 
@@ -77,6 +77,8 @@ def test_actions_need_not_be_nested_in_each_other() -> None:
     profiler.stop("a")
     profiler.stop("b")
     assert {action.name: action.total for action in profiler.actions()} == {"a": 4.0, "b": 8.0}
+    # Of two that overlap, the time is that of the one that started last.
+    assert {action.name: action.own for action in profiler.actions()} == {"a": 1.0, "b": 8.0}
 
 
 def test_an_action_that_raises_is_measured_and_the_next_one_is_no_nested_one() -> None:
@@ -85,7 +87,7 @@ def test_an_action_that_raises_is_measured_and_the_next_one_is_no_nested_one() -
         _ = 1 / 0
     with profiler.profile("a"):
         pass
-    assert profiler.actions() == [ActionTime("a", calls=2, outermost=2, total=3.0, mean=1.5, percent=75.0)]
+    assert profiler.actions() == [ActionTime("a", calls=2, outermost=2, total=3.0, mean=1.5, percent=75.0, own=3.0)]
 
 
 def test_stopping_what_is_not_running_is_an_error_that_says_what_to_do() -> None:
@@ -120,7 +122,7 @@ def test_threads_do_not_nest_in_each_other_and_their_times_are_added() -> None:
     assert profiler.running() == ["save"]
     profiler.stop("save")
     assert len(failed) == 1
-    assert profiler.actions() == [ActionTime("save", calls=2, outermost=2, total=6.0, mean=3.0, percent=150.0)]
+    assert profiler.actions() == [ActionTime("save", calls=2, outermost=2, total=6.0, mean=3.0, percent=150.0, own=6.0)]
 
 
 def test_the_default_clock_is_the_wall_clock_and_another_one_can_be_given() -> None:
@@ -161,20 +163,57 @@ def test_the_summary_is_a_table_with_the_longest_total_first() -> None:
     with profiler.profile("after"):
         pass
     assert profiler.summary().splitlines() == [
-        "SimpleProfiler: 10.5 s; an action's time includes the actions inside it",
-        "Action                             | Mean (s) | Calls | Total (s) |    %",
-        "-----------------------------------+----------+-------+-----------+-----",
-        "run                                |       10 |     1 |        10 | 95.2",
-        "nested                             |      4.5 |   2/1 |       4.5 | 42.9",
-        "[Callback]Timer.on_train_batch_end |    0.875 |     2 |      1.75 | 16.7",
-        "after                              |      0.5 |     1 |       0.5 |  4.8",
+        "SimpleProfiler: 10.5 s; the total of an action includes the actions inside it, self does not",
+        "Part                               | Mean (s) | Calls | Self (s) | Total (s) |    %",
+        "-----------------------------------+----------+-------+----------+-----------+-----",
+        "run                                |       10 |     1 |     3.75 |        10 | 95.2",
+        "nested                             |      4.5 |   2/1 |      4.5 |       4.5 | 42.9",
+        "after                              |      0.5 |     1 |      0.5 |       0.5 |  4.8",
+        "",
+        "Hook                               | Mean (s) | Calls | Self (s) | Total (s) |    %",
+        "-----------------------------------+----------+-------+----------+-----------+-----",
+        "on_train_batch_end                 |    0.875 |     2 |     1.75 |      1.75 | 16.7",
+        "",
+        "Callback                           | Mean (s) | Calls | Self (s) | Total (s) |    %",
+        "-----------------------------------+----------+-------+----------+-----------+-----",
+        "[Callback]Timer                    |    0.875 |     2 |     1.75 |      1.75 | 16.7",
+        "",
+        "Hook of a callback                 | Mean (s) | Calls | Self (s) | Total (s) |    %",
+        "-----------------------------------+----------+-------+----------+-----------+-----",
+        "[Callback]Timer.on_train_batch_end |    0.875 |     2 |     1.75 |      1.75 | 16.7",
     ]
     profiler.extended = False
-    assert profiler.summary().splitlines()[1:4] == [
-        "Action                             | Mean (s) | Total (s)",
+    assert profiler.summary().splitlines()[:4] == [
+        "SimpleProfiler: 10.5 s; the total of an action includes the actions inside it",
+        "Part                               | Mean (s) | Total (s)",
         "-----------------------------------+----------+----------",
         "run                                |       10 |        10",
     ]
+
+
+def test_hooks_and_callbacks_are_summed_up_and_what_is_inside_counts_once() -> None:
+    # One of two callbacks saves in the hook that both have: a part, and inside it another hook of its own.
+    profiler = SimpleProfiler(clock=clock(0, 1, 2, 5, 6, 10, 11, 16))
+    with (
+        profiler.profile("[Callback]Saves.on_train_end"),  # 0 to 10
+        profiler.profile("save_checkpoint"),  # 1 to 6
+        profiler.profile("[Callback]Saves.on_save_checkpoint"),  # 2 to 5
+    ):
+        pass
+    with profiler.profile("[Callback]Timer{'a.b': 1}.on_train_end"):  # 11 to 16
+        pass
+    assert profiler.parts() == [
+        ActionTime("save_checkpoint", calls=1, outermost=1, total=5.0, mean=5.0, percent=31.25, own=2.0),
+    ]
+    assert profiler.hooks() == [
+        ActionTime("on_train_end", calls=2, outermost=2, total=15.0, mean=7.5, percent=93.75, own=10.0),
+        ActionTime("on_save_checkpoint", calls=1, outermost=1, total=3.0, mean=3.0, percent=18.75, own=3.0),
+    ]
+    assert profiler.callbacks() == [
+        ActionTime("[Callback]Saves", calls=2, outermost=1, total=10.0, mean=10.0, percent=62.5, own=8.0),
+        ActionTime("[Callback]Timer{'a.b': 1}", calls=1, outermost=1, total=5.0, mean=5.0, percent=31.25, own=5.0),
+    ]
+    assert sum(action.own for action in profiler.actions()) == 15.0
 
 
 def test_what_is_still_running_is_named_and_does_not_count() -> None:
@@ -242,7 +281,7 @@ def test_every_process_writes_its_summary_into_a_file_of_its_own(
         with profiler.profile("a"):
             pass
         profiler.describe()
-        assert (tmp_path / expected).read_text().splitlines()[-1] == f"a      |        2 |         {total}"
+        assert (tmp_path / expected).read_text().splitlines()[-1] == f"a    |        2 |         {total}"
         assert len((tmp_path / expected).read_text().splitlines()) == 4
     assert capsys.readouterr().out == ""
 
@@ -304,7 +343,7 @@ def test_a_bound_method_can_be_timed() -> None:
     profiler = SimpleProfiler(clock=clock(0, 3))
     timed(items.append, "append", profiler)(7)
     assert items == [7]
-    assert profiler.actions() == [ActionTime("append", 1, 1, 3.0, 3.0, 100.0)]
+    assert profiler.actions() == [ActionTime("append", 1, 1, 3.0, 3.0, 100.0, own=3.0)]
 
 
 def test_overriding_only_start_or_only_stop_or_on_one_instance_is_listening(
@@ -376,5 +415,7 @@ def test_importing_the_profilers_loads_no_profiler_and_the_simple_one_loads_no_l
 def test_a_name_that_the_profilers_do_not_have_is_an_error_that_lists_those_they_have() -> None:
     import hookloop.profilers
 
-    with pytest.raises(AttributeError, match=r"no attribute 'Simple'; it has ActionTime, PassThroughProfiler"):
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'Simple'; it has ActionTime, AdvancedProfiler, PassThroughProfiler"
+    ):
         _ = hookloop.profilers.Simple

@@ -33,7 +33,14 @@ FACES: dict[str, set[str]] = {
     "hookloop.loggers.csv_logs": {"CSVLogger"},
     "hookloop.loggers.logger": {"DummyExperiment", "DummyLogger", "Logger", "merge_dicts", "rank_zero_experiment"},
     "hookloop.loggers.tensorboard": {"TensorBoardLogger"},
-    "hookloop.profilers": {"PassThroughProfiler", "Profiler", "SimpleProfiler"},
+    "hookloop.profilers": {
+        *("AdvancedProfiler", "PassThroughProfiler", "Profiler", "PyTorchProfiler", "SimpleProfiler"),
+    },
+    "hookloop.profilers.profiler": {"Profiler"},
+    "hookloop.profilers.base": {"PassThroughProfiler"},
+    "hookloop.profilers.simple": {"SimpleProfiler"},
+    "hookloop.profilers.advanced": {"AdvancedProfiler"},
+    "hookloop.profilers.pytorch": {"PyTorchProfiler"},
     "hookloop.strategies": {"SingleDeviceStrategy", "Strategy"},
     "hookloop.accelerators": {"Accelerator", "CPUAccelerator", "CUDAAccelerator"},
     "hookloop.errors": {

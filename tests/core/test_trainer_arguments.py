@@ -188,7 +188,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "overfit_batches": [0, 1, 1000, 0.0, 0.5, 1.0],
     "reload_dataloaders_every_n_epochs": [0, 1, 1000],
     "use_distributed_sampler": [True, False],
-    "profiler": [None, "simple", Profiler(), SimpleProfiler()],
+    "profiler": [None, "simple", "Simple", "advanced", "pytorch", Profiler(), SimpleProfiler()],
     "plugins": [None, DoublePrecision(), [HalfPrecision("bf16-true"), TorchCheckpointIO()], (TorchCheckpointIO(),), []],
     "registered_callbacks": [True, ["everything"], ("supplier",), ["Supplier", "everything"]],
 }
@@ -323,7 +323,16 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ),
     ("use_distributed_sampler", ["no", 1, None], "use_distributed_sampler={}.*True.*False"),
     ("plugins", ["bf16-mixed", 16, True, ["x"], [None]], r"plugins holds .* which is no plugin\. Pass a Precision"),
-    ("profiler", ["advanced", True, SimpleProfiler], r'profiler={} is not known\. Use None, "simple", or a hookloop'),
+    (
+        "profiler",
+        ["cprofile", True, SimpleProfiler],
+        r"profiler={} is not known\. Use None, 'simple', 'advanced', 'pytorch', or a hookloop\.profilers\.Profiler obj",
+    ),
+    (
+        "profiler",
+        ["xla", "XLA"],
+        r"profiler={} is for TPUs, which hookloop does not train on\. Use None, 'simple', 'adv",
+    ),
     (
         "registered_callbacks",
         ["everything", 1, [3], None],

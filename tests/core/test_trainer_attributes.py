@@ -15,6 +15,7 @@ from hookloop import Callback, LightningDataModule, LightningModule, Trainer
 from hookloop.errors import HookloopError, MisconfigurationError
 from hookloop.loggers import CSVLogger
 from hookloop.optimizers import LightningOptimizer
+from hookloop.profilers import PassThroughProfiler
 from hookloop.stage import RunningStage, TrainerFn, TrainerStatus
 from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.view import TrainerView
@@ -60,6 +61,7 @@ IN_A_TEST_OF_ITS_OWN = {
     *("train_dataloader", "val_dataloaders", "callbacks", "checkpoint_callbacks", "checkpoint_callback"),
     *("early_stopping_callbacks", "progress_bar_callback", "strategy", "accelerator", "precision", "device"),
     *("global_rank", "local_rank", "world_size", "is_global_zero", "print", "save_checkpoint"),
+    "profiler",
 }
 
 
@@ -689,6 +691,7 @@ def test_one_process_on_the_cpu_is_what_this_trainer_says_it_is(tmp_path: Path) 
     assert trainer.device == trainer.strategy.root_device == torch.device("cpu")
     assert (trainer.accelerator.name(), trainer.precision) == ("cpu", "bf16-mixed")
     assert (trainer.global_rank, trainer.local_rank, trainer.world_size, trainer.is_global_zero) == (0, 0, 1, True)
+    assert type(trainer.profiler) is PassThroughProfiler
     strategy = trainer.strategy
     strategy.barrier("here")
     assert strategy.broadcast({"a": 1}) == {"a": 1}

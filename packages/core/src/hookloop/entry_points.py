@@ -8,7 +8,16 @@ from typing import Any
 
 from hookloop.checkpoint import restore_module_and_callbacks, restore_training
 from hookloop.datamodule import LightningDataModule
-from hookloop.loops import configure_optimization, evaluate, predict, sanity_check, train, validates
+from hookloop.loops import (
+    configure_optimization,
+    evaluate,
+    part,
+    predict,
+    sanity_check,
+    strategy_part,
+    train,
+    validates,
+)
 from hookloop.module import LightningModule
 from hookloop.run import Run
 from hookloop.stage import RunningStage
@@ -37,18 +46,18 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
         run.progress.restart()
     elif run.progress.epoch_started and not run.progress.epoch_ended:
         run.progress.restart_epoch()  # it was interrupted; its loader begins anew, and so does the epoch
-    _set_up_and_restore(run, checkpoint)
-    run.strategy.place(run.module)
+    part(run, _set_up_and_restore, "setup")(run, checkpoint)
+    strategy_part(run, run.strategy.place, "place")(run.module)
     configure_optimization(run)
     run.hooks.on_fit_start()
     run.recorder.send_hyperparameters(_settings(run))
     for logger in run.loggers:
         logger.log_graph(run.module)
     if checkpoint is not None:
-        restore_training(run, checkpoint)
+        part(run, restore_training, "restore_checkpoint")(run, checkpoint)
         del checkpoint  # its tensors are copied; a long run need not keep them
     elif run.limits.num_sanity_val_steps and validates(run):
-        sanity_check(run)
+        part(run, sanity_check, "run_sanity_check")(run)
     train(run)
     run.hooks.on_fit_end()
 
@@ -57,33 +66,42 @@ def run_evaluation(
     run: Run, stage: RunningStage, ckpt_path: str | Path | None, weights_only: bool
 ) -> list[dict[str, float]]:
     """Validate or test: set up, restore the module and the callbacks if asked, run the loaders."""
-    _set_up_and_restore(run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only))
-    run.strategy.place(run.module)
-    return evaluate(run, stage)
+    part(run, _set_up_and_restore, "setup")(
+        run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only)
+    )
+    strategy_part(run, run.strategy.place, "place")(run.module)
+    name = "run_test" if stage is RunningStage.TESTING else "run_validation"
+    return part(run, evaluate, name)(run, stage)
 
 
 def run_prediction(
     run: Run, return_predictions: bool, ckpt_path: str | Path | None, weights_only: bool
 ) -> list[Any] | None:
     """Predict: set up, restore the module and the callbacks if asked, run the loaders."""
-    _set_up_and_restore(run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only))
-    run.strategy.place(run.module)
-    return predict(run, return_predictions)
+    part(run, _set_up_and_restore, "setup")(
+        run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only)
+    )
+    strategy_part(run, run.strategy.place, "place")(run.module)
+    return part(run, predict, "run_prediction")(run, return_predictions)
 
 
-def _set_up_and_restore(run: Run, checkpoint: dict[str, Any] | None) -> None:
-    assert run.state.fn is not None
+def _prepare_data(run: Run) -> None:
     if run.datamodule is not None and _prepares(run, run.datamodule):
         run.datamodule.prepare_data()
     if _prepares(run, run.module):
         run.hooks.own.prepare_data()
     run.strategy.barrier("prepare_data")
+
+
+def _set_up_and_restore(run: Run, checkpoint: dict[str, Any] | None) -> None:
+    assert run.state.fn is not None
+    part(run, _prepare_data, "prepare_data")(run)
     run.hooks.set_up(run.state.fn.value)
     run.hooks.own.configure_model()
     if checkpoint is not None:
         # Before the weights come: float64 ones would be rounded on their way into a module that is float32 still.
         run.strategy.precision.convert_module(run.module)
-        restore_module_and_callbacks(run, checkpoint)
+        part(run, restore_module_and_callbacks, "restore_checkpoint")(run, checkpoint)
 
 
 def _prepares(run: Run, owner: LightningModule | LightningDataModule) -> bool:

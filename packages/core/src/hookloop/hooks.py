@@ -27,6 +27,10 @@ BEFORE_LAST = ("on_train_batch_end", "on_validation_end", "on_train_epoch_end")
 LAST must find done. These run in `CompiledHooks.last`, the others' in the hook itself."""
 
 
+PARTS = ("configure_gradient_clipping", "lr_scheduler_step")
+"""Methods of the module that a profiler is told of where the module leaves them as they are, too: they do work."""
+
+
 def nobody(*args: Any) -> None:
     """A hook that nobody overrides."""
 
@@ -240,7 +244,7 @@ class CompiledHooks(HookCalls):
         own = self._module_call(name)
         if own is None:
             method: Call = getattr(self._module, name)
-            return method
+            return self._timed(method, self._module, name) if name in PARTS else method
         recorder = self._recorder
 
         def dispatch(*args: Any, **kwargs: Any) -> Any:

@@ -11,6 +11,7 @@ from hookloop.loggers import Logger
 from hookloop.metrics import Recorder
 from hookloop.module import LightningModule
 from hookloop.optimizers import Optimization
+from hookloop.profilers import Profiler
 from hookloop.progress import Progress
 from hookloop.stage import TrainerState
 from hookloop.strategies import Strategy
@@ -35,6 +36,7 @@ class Run:
         state: entry point, stage, status, and the wish to stop.
         inference_mode: whether evaluation runs under torch.inference_mode rather than no_grad.
         detect_anomaly: whether a loss that is NaN or infinite is an error.
+        profiler: who times the parts of the loops; None if nobody listens.
     """
 
     module: LightningModule
@@ -51,3 +53,4 @@ class Run:
     state: TrainerState
     inference_mode: bool = True
     detect_anomaly: bool = False
+    profiler: Profiler | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hookloop.loggers import Logger
+from hookloop.profilers import Profiler
 from hookloop.stage import TrainerState
 
 
@@ -307,6 +308,11 @@ class TrainerView(Protocol):
     @property
     def accelerator(self) -> Any:
         """The kind of device."""
+        ...
+
+    @property
+    def profiler(self) -> Profiler:
+        """Who measures the run: `with trainer.profiler.profile("name"):` times a part of your own, in every state."""
         ...
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import MisconfigurationError
 from hookloop.module import LightningModule
+from hookloop.profilers import Profiler, timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,14 @@ class Source:
     name: str
 
     @classmethod
-    def of(cls, stage: str, given: Any, datamodule: LightningDataModule | None, module: LightningModule) -> "Source":
+    def of(
+        cls,
+        stage: str,
+        given: Any,
+        datamodule: LightningDataModule | None,
+        module: LightningModule,
+        profiler: Profiler | None = None,
+    ) -> "Source":
         """The source of a stage: what was passed goes before the datamodule's, and that before the module's.
 
         Args:
@@ -30,14 +38,18 @@ class Source:
             given: what was passed to the entry point, or None.
             datamodule: the run's datamodule, if it has one.
             module: the module.
+            profiler: is told when a method of one of them is called.
         """
         method = f"{stage}_dataloader"
         if given is not None:
             return cls(lambda: given, f"the {stage} dataloaders that were passed")
         if datamodule is not None and _defines(datamodule, LightningDataModule, method):
-            return cls(getattr(datamodule, method), f"{type(datamodule).__name__}.{method}()")
+            name = f"{type(datamodule).__name__}.{method}"
+            get = timed(getattr(datamodule, method), f"[LightningDataModule]{name}", profiler)
+            return cls(get, f"{name}()")
         if _defines(module, LightningModule, method):
-            return cls(getattr(module, method), f"{type(module).__name__}.{method}()")
+            name = f"{type(module).__name__}.{method}"
+            return cls(timed(getattr(module, method), f"[LightningModule]{name}", profiler), f"{name}()")
         return cls(None, f"no {stage} dataloader")
 
     def require(self, stage: str) -> None:

@@ -3,6 +3,7 @@
 from hookloop.loops.evaluate import evaluate, sanity_check
 from hookloop.loops.guard import Closing, guarded
 from hookloop.loops.optimize import configure_optimization
+from hookloop.loops.parts import part, strategy_part
 from hookloop.loops.predict import predict
 from hookloop.loops.train import estimated_stepping_batches, train
 from hookloop.loops.validation_plan import validates
@@ -13,8 +14,10 @@ __all__ = [
     "estimated_stepping_batches",
     "evaluate",
     "guarded",
+    "part",
     "predict",
     "sanity_check",
+    "strategy_part",
     "train",
     "validates",
 ]

@@ -8,6 +8,7 @@ import torch
 
 from hookloop.hook_checks import check_dataloader_idx, fetches_batches, fit_step, overrides
 from hookloop.loops.optimize import step_schedulers
+from hookloop.loops.parts import batches_of, strategy_part
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import is_epoch_of_validation
@@ -92,13 +93,14 @@ def _evaluate_batches(run: Run, kind: str, step: Callable[..., Any], loaders: li
     hooks, recorder, state, log_every = run.hooks, run.recorder, run.state, run.limits.log_every_n_steps
     transfer = transfer_function(run)
     batch_start, step_name, batch_end = f"on_{kind}_batch_start", f"{kind}_step", f"on_{kind}_batch_end"
+    waiting = f"[_EvaluationLoop].{'test' if kind == 'test' else 'val'}_next"
     several = len(loaders) > 1
     sends_steps = run.state.stage is not RunningStage.SANITY_CHECKING and log_every > 0
     for dataloader_idx, (loader, count) in enumerate(loaders):
         # The index is passed on only where there is something to tell apart.
         which = (dataloader_idx,) if several else ()
         recorder.dataloader_idx = dataloader_idx if several else None
-        for batch_idx, batch, _ in run.loaders.iterate(loader, count):
+        for batch_idx, batch, _ in batches_of(run, waiting, loader, count):
             if transfer is not None:
                 batch = transfer(batch, dataloader_idx)
             recorder.batch = batch
@@ -128,7 +130,7 @@ def evaluation_step(run: Run, name: str, loaders: int) -> Callable[..., Any]:
     kind = name.removesuffix("_step")
     hooks = (f"on_{kind}_batch_start", f"on_{kind}_batch_end")
     check_dataloader_idx((*run.hooks.callbacks, run.module), hooks, several=loaders > 1)
-    return run.strategy.step_function(step)
+    return strategy_part(run, run.strategy.step_function(step), name)
 
 
 def sanity_check(run: Run) -> None:

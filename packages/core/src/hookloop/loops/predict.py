@@ -6,6 +6,7 @@ from typing import Any
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fetches_batches, overrides
 from hookloop.loops.evaluate import eval_mode, evaluation_step, no_gradients
+from hookloop.loops.parts import batches_of
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.transfer import transfer_function
 from hookloop.module import LightningModule
@@ -69,7 +70,7 @@ def _predict_batches(
     several = len(streams) > 1
     for dataloader_idx, (stream, count) in enumerate(streams):
         which = (dataloader_idx,) if several else ()
-        for batch_idx, batch, _ in run.loaders.iterate(stream, count):
+        for batch_idx, batch, _ in batches_of(run, "[_PredictionLoop].predict_next", stream, count):
             if transfer is not None:
                 batch = transfer(batch, dataloader_idx)
             hooks.on_predict_batch_start(batch, batch_idx, *which)

@@ -14,6 +14,7 @@ from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fetches_batches, fit_step, overrides
 from hookloop.loops.backward import explain_failed_backward
 from hookloop.loops.optimize import before_step, gradients_are_there, step_optimizer, step_schedulers
+from hookloop.loops.parts import strategy_part
 from hookloop.loops.stopping import may_stop
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import ValidationPlan
@@ -45,7 +46,7 @@ class Stepper:
         steps_directly: whether nothing is around the optimizer's step but hooks and clipping.
         custom_optimizer_step: whether the module overrides optimizer_step.
         custom_zero_grad: whether it overrides optimizer_zero_grad.
-        custom_backward: whether it overrides backward.
+        backward: computes the gradients of a loss; None where that is the tensor's own method and nothing else.
         scale: scales the loss; None where there is nothing to do.
         training_batches: batches of an epoch, `math.inf` if unknown.
         feed: for a training_step(dataloader_iter), which fetches its batches from it; else None.
@@ -58,7 +59,7 @@ class Stepper:
     steps_directly: bool
     custom_optimizer_step: bool
     custom_zero_grad: bool
-    custom_backward: bool
+    backward: Callable[[Tensor], Any] | None
     scale: Callable[[Tensor], Tensor] | None
     training_batches: float
     feed: "DataLoaderIter | None" = None
@@ -73,9 +74,10 @@ class Stepper:
             overrides(run.module, LightningModule, name)
             for name in ("optimizer_step", "optimizer_zero_grad", "backward")
         )
+        backward = run.hooks.own.backward if custom_backward else _backward
         precision = run.strategy.precision
         manual = not run.module.automatic_optimization
-        step = run.strategy.step_function(step, updates_weights=manual)
+        step = strategy_part(run, run.strategy.step_function(step, updates_weights=manual), "training_step")
         transfer, feed = transfer_function(run), None
         if run.detect_anomaly:
             from hookloop.loops.anomalies import watched  # only for those who look for one
@@ -95,7 +97,7 @@ class Stepper:
             optimizer is not None and not custom_step and run.strategy.steps_directly(optimizer),
             custom_step,
             custom_zero_grad,
-            custom_backward,
+            strategy_part(run, backward, "backward") if custom_backward or run.profiler is not None else None,
             precision.scale if precision.scales_loss else None,
             run.loaders.training_batches,
             feed,
@@ -278,15 +280,19 @@ def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | N
     scaled = loss if stepper.scale is None else stepper.scale(loss)
     hooks.on_before_backward(scaled)
     try:
-        if stepper.custom_backward:
-            hooks.own.backward(scaled)
-        else:
+        if stepper.backward is None:
             scaled.backward()
+        else:
+            stepper.backward(scaled)
     except RuntimeError as error:
         explain_failed_backward(error, f"{type(run.module).__name__}.training_step returned", loss)
         raise
     hooks.on_after_backward()
     return loss, outputs
+
+
+def _backward(loss: Tensor) -> None:
+    loss.backward()
 
 
 def _loss_of(module: LightningModule, output: Any) -> Tensor | None:

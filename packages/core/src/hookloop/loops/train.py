@@ -9,6 +9,7 @@ import torch
 from hookloop.errors import MisconfigurationError
 from hookloop.loops.evaluate import evaluate
 from hookloop.loops.optimize import step_schedulers
+from hookloop.loops.parts import batches_of, part, timed_optimizers
 from hookloop.loops.signals import end_preempted
 from hookloop.loops.step import Next, Stepper, finish_window, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
@@ -58,7 +59,8 @@ def train(run: Run) -> None:
         run.loaders.evaluation("val")
     run.loaders.count_epochs_from(progress.epoch)
     stepper, clock = Stepper.of(run), ValidationClock.of(progress)
-    with torch.enable_grad(), _watching(run):
+    train_epoch = part(run, _train_epoch, "run_training_epoch")
+    with torch.enable_grad(), _watching(run), timed_optimizers(run):
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
@@ -66,7 +68,7 @@ def train(run: Run) -> None:
                 end_preempted(run)
             if run.loaders.renew("train", progress.epoch):
                 stepper = Stepper.of(run)
-            _train_epoch(run, stepper, clock)
+            train_epoch(run, stepper, clock)
         run.hooks.on_train_end()
         run.recorder.end()
 
@@ -92,14 +94,16 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping=False):
         _validate(run, clock)  # owed: the checkpoint was taken between the batch and its validation
     cut, following = not progress.last_batch and 0 <= max_steps <= progress.global_step, Next.GO_ON
-    batches = iter(()) if cut else run.loaders.iterate(loader, stepper.training_batches, skip=progress.batch)
+    run_batch = part(run, train_batch, "run_training_batch")
+    waiting = "[_TrainingEpochLoop].train_dataloader_next"
+    batches = iter(()) if cut else batches_of(run, waiting, loader, stepper.training_batches, skip=progress.batch)
     if stepper.feed is not None:
         from hookloop.loops.fetching import fed  # a rare kind of step
 
         batches = fed(stepper.feed, batches, stepper.training_batches, progress.batch)
     try:
         for batch_idx, batch, is_last in batches:
-            following = train_batch(stepper, plan, batch, batch_idx, is_last)
+            following = run_batch(stepper, plan, batch, batch_idx, is_last)
             if state.received_signal is not None:
                 end_preempted(run)  # a validation that is due is owed by whoever resumes
             if following is Next.END_EPOCH:
@@ -158,7 +162,7 @@ def _is_inside_an_epoch(run: Run) -> bool:
 def _validate(run: Run, clock: ValidationClock) -> None:
     """Validate inside a fit, and go on as before."""
     run.state.stage = RunningStage.VALIDATING
-    evaluate(run, RunningStage.VALIDATING)
+    part(run, evaluate, "run_validation")(run, RunningStage.VALIDATING)
     clock.restart()
     run.state.stage = RunningStage.TRAINING
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from hookloop.datamodule import LightningDataModule
 from hookloop.hook_checks import overrides
+from hookloop.loops.parts import strategy_part
 from hookloop.module import LightningModule
 from hookloop.run import Run
 
@@ -22,7 +23,7 @@ def transfer_function(run: Run) -> Callable[[Any, int], Any] | None:
     if before is None and move is None and after is None:
         if not strategy.moves_batches:
             return None
-        return lambda batch, dataloader_idx: strategy.to_device(batch)
+        return strategy_part(run, lambda batch, dataloader_idx: strategy.to_device(batch), "batch_to_device")
 
     def transfer(batch: Any, dataloader_idx: int) -> Any:
         batch = strategy.precision.convert_input(batch)
@@ -34,7 +35,7 @@ def transfer_function(run: Run) -> Callable[[Any, int], Any] | None:
             batch = strategy.to_device(batch)
         return after(batch, dataloader_idx) if after is not None else batch
 
-    return transfer
+    return strategy_part(run, transfer, "batch_to_device")
 
 
 def _overridden(run: Run, name: str) -> Callable[..., Any] | None:

@@ -15,6 +15,7 @@ from hookloop.metrics.entry import Entry
 from hookloop.metrics.results import Results, Values, reset_all, to_floats, to_tensors
 from hookloop.metrics.routing import Row, send
 from hookloop.metrics.settings import Settings, resolve_settings
+from hookloop.profilers import Profiler, timed
 from hookloop.warning_categories import PossibleUserWarning
 
 
@@ -30,7 +31,12 @@ class Recorder:
         dataloader_idx: index of the evaluation loader when there are several, else None.
     """
 
-    def __init__(self, loggers: Sequence[Logger] = (), collectives: Collectives | None = None) -> None:
+    def __init__(
+        self,
+        loggers: Sequence[Logger] = (),
+        collectives: Collectives | None = None,
+        profiler: Profiler | None = None,
+    ) -> None:
         self.hook: str | None = None
         self.batch: Any = None
         self.batch_size: int | None = None
@@ -38,6 +44,7 @@ class Recorder:
         self._evaluated_batches = 0
         collectives = collectives or SingleProcess()
         self._loggers = loggers if collectives.global_rank == 0 else ()
+        self._send_rows = timed(send, "log_metrics", profiler)
         self._results: Results | None = None
         self._outer: Results | None = None
         self._callback_values: Values = {}
@@ -188,7 +195,8 @@ class Recorder:
         for row in rows:
             self._logged.update(row.values)
         self._unsaved = self._unsaved or bool(rows)
-        send(self._loggers, rows)
+        if rows and self._loggers:
+            self._send_rows(self._loggers, rows)
 
     def end_epoch(self) -> None:
         """The batches are over: from here on keys have the values of their epoch."""

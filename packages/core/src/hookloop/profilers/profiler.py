@@ -1,9 +1,15 @@
 """What the trainer asks of a profiler."""
 
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+_LONGEST = 180
+"""Characters of a file's name; most file systems end at 255 bytes, and endings and the like come after these."""
 
 
 class Profiler:
@@ -34,20 +40,23 @@ class Profiler:
             filename = filename or "profile"
         self._filename = filename
 
-    def start(self, name: str) -> None:
+    def start(self, action_name: str) -> None:
         """An action starts. Actions may be nested, in one of the same name too."""
 
-    def stop(self, name: str) -> None:
+    def stop(self, action_name: str) -> None:
         """The action that was started last under this name, and has not stopped yet, stops."""
 
-    @contextmanager
-    def profile(self, name: str) -> Iterator[None]:
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:
         """The body of the `with` is the action. It stops when the body raises, too."""
-        self.start(name)
+        return self._profiled(action_name)
+
+    @contextmanager
+    def _profiled(self, action_name: str) -> Iterator[str]:
+        self.start(action_name)
         try:
-            yield
+            yield action_name
         finally:
-            self.stop(name)
+            self.stop(action_name)
 
     def setup(self, stage: str, local_rank: int | None = None, log_dir: str | None = None) -> None:
         """A run begins.
@@ -60,6 +69,13 @@ class Profiler:
         self._stage = stage
         self._local_rank = local_rank
         self._log_dir = log_dir
+
+    def watch(self, module: Any) -> None:
+        """The module of the run that was set up, before its first action.
+
+        Args:
+            module: a `torch.nn.Module`.
+        """
 
     def teardown(self, stage: str) -> None:
         """A run ends, after an error too. Called after `describe`.
@@ -92,8 +108,14 @@ class Profiler:
     @property
     def output_path(self) -> Path | None:
         """The file that `describe` writes, for the run that was set up last; None: it prints."""
-        if self._filename is None:
-            return None
+        return None if self._filename is None else self._file(".txt")
+
+    def _file(self, ending: str, *parts: str) -> Path:
+        """A file of the run that was set up last: `<stage>-<filename>-<local rank>-<parts><ending>`."""
         rank = None if self._local_rank is None else str(self._local_rank)
-        name = "-".join(part for part in (self._stage, self._filename, rank) if part is not None)
-        return (self._dirpath or Path(self._log_dir or "")) / f"{name}.txt"
+        name = "-".join(part for part in (self._stage, self._filename or "profile", rank, *parts) if part is not None)
+        # Names of actions hold characters that some file systems refuse, and callbacks' keys make them long.
+        safe = re.sub(r"[\\/:*?\"<>|\n\r\t]+", "_", name)
+        if len(safe) > _LONGEST:
+            safe = f"{safe[:_LONGEST]}-{sha256(name.encode()).hexdigest()[:8]}"
+        return (self._dirpath or Path(self._log_dir or "")) / f"{safe}{ending}"

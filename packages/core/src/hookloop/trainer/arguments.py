@@ -204,20 +204,25 @@ def check_loggers(given: Logger | Sequence[Logger]) -> list[Logger]:
     return loggers
 
 
+PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
+
+
 def choose_profiler(given: str | Profiler | None) -> Profiler:
     """The profiler that `profiler` asks for: by default one that listens to nothing, so that nothing is timed.
 
     Raises:
-        MisconfigurationError: an unknown name.
+        MisconfigurationError: an unknown name, or something that is no profiler.
     """
-    if given is None:
-        return Profiler()
-    if given == "simple":
-        from hookloop.profilers import SimpleProfiler
+    from hookloop import profilers  # each loaded by those who use it
 
-        return SimpleProfiler()
+    if given is None:
+        return profilers.PassThroughProfiler()
     if isinstance(given, Profiler):
         return given
-    raise MisconfigurationError(
-        f'profiler={given!r} is not known. Use None, "simple", or a hookloop.profilers.Profiler.'
-    )
+    if isinstance(given, str) and given.lower() in PROFILERS:
+        chosen: Profiler = getattr(profilers, PROFILERS[given.lower()])()
+        return chosen
+    advice = f"Use None, {', '.join(map(repr, PROFILERS))}, or a hookloop.profilers.Profiler object."
+    if isinstance(given, str) and given.lower() == "xla":
+        raise MisconfigurationError(f"profiler={given!r} is for TPUs, which hookloop does not train on. {advice}")
+    raise MisconfigurationError(f"profiler={given!r} is not known. {advice}")

@@ -18,6 +18,7 @@ from hookloop.loops import estimated_stepping_batches, validates
 from hookloop.module import LightningModule
 from hookloop.optimizers import LightningOptimizer, LRSchedulerConfig
 from hookloop.options import TrainerOptions
+from hookloop.profilers import Profiler
 from hookloop.progress import Progress
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerState, TrainerStatus
@@ -38,6 +39,7 @@ class TrainerAttributes:
     _progress: Progress
     _state: TrainerState
     _strategy: Strategy
+    _profiler: Profiler
     _default_root_dir: str
     _ckpt_path: str | None
     _run: Run | None
@@ -388,6 +390,10 @@ class TrainerAttributes:
     @property
     def device(self) -> torch.device:
         return self._strategy.root_device
+
+    @property
+    def profiler(self) -> Profiler:
+        return self._profiler
 
     @property
     def global_rank(self) -> int:

@@ -28,7 +28,8 @@ from hookloop.module.compiled import from_compiled, is_compiled, untraced
 from hookloop.optimizers import Optimization
 from hookloop.options import TrainerOptions
 from hookloop.precision import Precision
-from hookloop.profilers import Profiler
+from hookloop.profilers import Profiler, timed
+from hookloop.profilers.timing import listens
 from hookloop.progress import Progress
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerFn, TrainerState, TrainerStatus
@@ -111,7 +112,8 @@ class Trainer(TrainerAttributes):
             after so many epochs; 0 asks once.
         use_distributed_sampler: give each process its own part of the samples. It matters with several processes only;
             today a run has one, which gets all of them.
-        profiler: None, "simple", or a Profiler; times every hook of every callback.
+        profiler: None, "simple", "advanced", "pytorch", or a Profiler; is told of every part of the loops and of every
+            hook of every callback.
         plugins: a Precision, a CheckpointIO, or both, of hookloop.plugins: how numbers are represented, in place of
             `precision`, and where checkpoints are written and read.
         registered_callbacks: True for the callbacks that installed packages register, False for none, or the names of
@@ -400,8 +402,9 @@ class Trainer(TrainerAttributes):
             CheckpointError: it could not be written; a file of that name is unchanged.
         """
         run = self._running("save_checkpoint()")
-        self._strategy.save_checkpoint(dump(run, weights_only), filepath, storage_options)
-        self._strategy.barrier("save_checkpoint")
+        with self._profiler.profile("save_checkpoint"):
+            self._strategy.save_checkpoint(dump(run, weights_only), filepath, storage_options)
+            self._strategy.barrier("save_checkpoint")
         run.hooks.on_checkpoint_saved(str(filepath))
 
     def init_module(self, empty_init: bool | None = None) -> AbstractContextManager[None]:
@@ -468,14 +471,14 @@ class Trainer(TrainerAttributes):
                     f"trainer.{fn.value}() got loaders and a datamodule. Pass one or the other."
                 )
         sources = {
-            stage: Source.of(stage, given.get(stage), datamodule, module)
+            stage: Source.of(stage, given.get(stage), datamodule, module, self._profiler)
             for stage in ("train", "val", "test", "predict")
         }
         options = self._options
         recorder_class: type[Recorder] = NullRecorder if options.barebones else Recorder
         if module._compiler is not None:
             recorder_class = untraced(recorder_class)
-        recorder = recorder_class(self._loggers, self._strategy.collectives)
+        recorder = recorder_class(self._loggers, self._strategy.collectives, self._profiler)
         hooks = CompiledHooks(self, module, datamodule, recorder, self._profiler)
         # After the checks of names: a misspelt train_dataloadr is told its name, and not that there is no loader.
         sources[fn.dataloader_prefix].require(fn.dataloader_prefix)
@@ -497,6 +500,7 @@ class Trainer(TrainerAttributes):
             state=self._state,
             inference_mode=options.inference_mode,
             detect_anomaly=options.detect_anomaly,
+            profiler=self._profiler if listens(self._profiler) else None,
         )
         module._trainer = self
         module._recorder = recorder
@@ -521,6 +525,10 @@ class Trainer(TrainerAttributes):
                     logger.save()  # claims its folder, before another run that starts now takes the same one
             self._profiler.setup(stage, self.local_rank, self.log_dir)
             self._callbacks.listen(run.hooks.compile)
+            self._profiler.watch(run.module)
+            return timed(set_up_and_run, f"trainer.{stage}", self._profiler)()
+
+        def set_up_and_run() -> T:
             self._add_module_callbacks(run)
             return body()
 
