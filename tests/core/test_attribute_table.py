@@ -333,7 +333,7 @@ def test_one_machine_and_one_process_are_what_a_trainer_can_be_asked_for() -> No
     assert (trainer.num_nodes, trainer.num_devices, trainer.world_size) == (1, 1, 1)
     for arguments in ({"num_nodes": 2}, {"sync_batchnorm": True}, {"strategy": "ddp"}):
         with pytest.raises(MisconfigurationError, match="today hookloop trains"):
-            Trainer(**arguments, registered_callbacks=False)  # type: ignore[arg-type]
+            Trainer(**arguments, registered_callbacks=False)
 
 
 # Building a module where it will run

@@ -94,11 +94,14 @@ ARGUMENTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"limit_val_batches": NAN}, ("limit_val_batches=nan", "fraction")),
     ({"limit_test_batches": "half"}, ("limit_test_batches='half'", "fraction")),
     ({"limit_predict_batches": math.inf}, ("limit_predict_batches=inf", "fraction")),
+    ({"overfit_batches": -1}, ("overfit_batches=-1", "fraction")),
+    ({"overfit_batches": 1.5}, ("overfit_batches=1.5", "fraction")),
     ({"val_check_interval": 0}, ("val_check_interval=0", "at least 1")),
     ({"val_check_interval": 1.5}, ("val_check_interval=1.5", "fraction")),
     ({"val_check_interval": "soon"}, ("val_check_interval='soon'",)),
     ({"val_check_interval": 0.5, "check_val_every_n_epoch": None}, ("val_check_interval=0.5", "number of batches")),
     ({"check_val_every_n_epoch": 0}, ("check_val_every_n_epoch=0", "at least 1")),
+    ({"reload_dataloaders_every_n_epochs": -1}, ("reload_dataloaders_every_n_epochs=-1", "at least 0")),
     ({"num_sanity_val_steps": -2}, ("num_sanity_val_steps=-2", "-1 runs all")),
     ({"accumulate_grad_batches": 0}, ("accumulate_grad_batches=0", "at least 1")),
     ({"accumulate_grad_batches": {0: 2}}, ("accumulate_grad_batches={0: 2}", "whole number")),
@@ -113,9 +116,14 @@ ARGUMENTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"devices": 0}, ("devices=0",)),
     ({"devices": "several"}, ("devices='several'",)),
     ({"devices": 2, "accelerator": "cpu"}, ("2", "one")),
+    ({"num_nodes": 0}, ("num_nodes=0",)),
+    ({"num_nodes": 2}, ("num_nodes=2", "one")),
+    ({"sync_batchnorm": True}, ("sync_batchnorm=True",)),
     ({"strategy": "teleport"}, ("strategy='teleport'", '"auto"')),
+    ({"strategy": "ddp"}, ("strategy='ddp'", "today")),
     ({"precision": "8-true"}, ("precision='8-true'", '"32-true"')),
     ({"precision": 16.5}, ("precision=16.5", '"32-true"')),
+    ({"plugins": object()}, ("plugins",)),
     ({"profiler": "stopwatch"}, ("profiler='stopwatch'", '"simple"')),
     ({"logger": 3}, ("3", "logger")),
     ({"logger": [CSVLogger]}, ("CSVLogger", "instance")),
@@ -124,6 +132,10 @@ ARGUMENTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"enable_progress_bar": True}, ("enable_progress_bar=True", "hookloop-callbacks-progress")),
     ({"enable_checkpointing": True}, ("enable_checkpointing=True", "hookloop-callbacks-checkpoint")),
     ({"inference_mode": None}, ("inference_mode=None", "True, False")),
+    ({"deterministic": "maybe"}, ("deterministic='maybe'", "'warn'")),
+    ({"benchmark": "yes"}, ("benchmark='yes'",)),
+    ({"detect_anomaly": "yes"}, ("detect_anomaly='yes'",)),
+    ({"use_distributed_sampler": "no"}, ("use_distributed_sampler='no'",)),
     ({"barebones": True, "profiler": "simple"}, ("barebones=True", "profiler='simple'")),
     ({"max_time": "tomorrow"}, ("max_time='tomorrow'",)),
     ({"max_time": "00:00:01:00"}, ("max_time", "hookloop-callbacks-monitoring")),
@@ -133,10 +145,14 @@ ARGUMENTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"callbacks": [Keeps]}, ("Keeps", "instance")),
     ({"callbacks": 3}, ("3", "Callback")),
     ({"callbacks": [Keeps(1), Keeps(2)]}, ("Keeps", "state_key")),
+    ({"max_epoch": 3}, ("max_epoch", "max_epochs")),
+    ({"gpus": 1}, ("gpus", "devices")),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "names"), ARGUMENTS, ids=[str(given) for given, _ in ARGUMENTS])
+@pytest.mark.parametrize(
+    ("arguments", "names"), ARGUMENTS, ids=[f"{n}-{next(iter(given))}" for n, (given, _) in enumerate(ARGUMENTS)]
+)
 def test_an_argument_that_cannot_work_is_named_with_what_can(
     arguments: dict[str, Any], names: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -152,6 +168,11 @@ def test_an_absurd_limit_is_no_overflow(tmp_path: Path) -> None:
     trainer = quiet(tmp_path, max_epochs=LOTS, max_steps=3)
     trainer.fit(Model(), data())
     assert trainer.global_step == 3
+
+
+def test_arguments_by_position_are_told_that_they_need_names() -> None:
+    with pytest.raises(TypeError, match=r"max_epochs=|by name|keyword"):
+        Trainer(3)  # type: ignore[misc]
 
 
 # -------------------------------------------------------------------------------------------- what is run, and on what
@@ -225,6 +246,11 @@ def no_configure_optimizers(folder: Path) -> None:
 @case(MisconfigurationError, "configure_optimizers", "'adam'", "an optimizer")
 def an_optimizer_by_its_name(folder: Path) -> None:
     fit(folder, returning("adam"))
+
+
+@case(MisconfigurationError, "the class SGD", "an optimizer")
+def an_optimizers_class(folder: Path) -> None:
+    fit(folder, returning([torch.optim.SGD]))
 
 
 @case(MisconfigurationError, "lr_schedulers", "lr_scheduler")
@@ -325,6 +351,25 @@ def a_training_step_that_returns_a_number(folder: Path) -> None:
 @case(MisconfigurationError, "'losses'", '"loss"')
 def a_training_step_whose_dict_has_no_loss(folder: Path) -> None:
     fit(folder, with_methods(training_step=lambda self, batch, batch_idx: {"losses": self.weight.sum()}))
+
+
+@case(MisconfigurationError, "training_step", "(2,)", "mean()")
+def a_loss_of_several_elements(folder: Path) -> None:
+    fit(folder, with_methods(training_step=lambda self, batch, batch_idx: self.weight * torch.ones(2)))
+
+
+@case(MisconfigurationError, "training_step", "gradient")
+def a_loss_without_gradient(folder: Path) -> None:
+    fit(folder, with_methods(training_step=lambda self, batch, batch_idx: self.weight.detach().sum()))
+
+
+@case(HookloopError, "nan", "batch 1")
+def a_loss_that_is_not_a_number_under_detect_anomaly(folder: Path) -> None:
+    fit(
+        folder,
+        with_methods(training_step=lambda self, batch, i: self.weight.sum() * (math.nan if i else 1.0)),
+        detect_anomaly=True,
+    )
 
 
 @case(MisconfigurationError, "train dataloader", "train_dataloader()")

@@ -134,7 +134,7 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)))
 def test_a_value_comes_back_as_what_it_was_from_a_file_that_loads_safely(value: Any, tmp_path: Path) -> None:
     plain, kinds = to_portable({"outer": [value]})
     torch.save((plain, kinds), tmp_path / "file")

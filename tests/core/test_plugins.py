@@ -161,9 +161,11 @@ def test_a_plugin_of_ones_own_is_asked_wherever_numbers_are_made() -> None:
             asked.append("scale")
             return super().scale(loss)
 
-        def optimizer_step(self, optimizer: Optimizer, closure: Any, before_step: Callable[[], None]) -> Any:
+        def optimizer_step(
+            self, optimizer: Optimizer, closure: Any, before_step: Callable[[], None], **kwargs: Any
+        ) -> Any:
             asked.append("optimizer_step")
-            return super().optimizer_step(optimizer, closure, before_step)
+            return super().optimizer_step(optimizer, closure, before_step, **kwargs)
 
     module = fitted(Own())
     step = ["convert_input", "optimizer_step", "forward_context", "scale"]

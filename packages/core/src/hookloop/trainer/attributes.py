@@ -14,7 +14,6 @@ from hookloop.callback_list import CallbackList, as_callbacks
 from hookloop.errors import MisconfigurationError
 from hookloop.limits import Limits
 from hookloop.loggers import Logger, log_dir_of
-from hookloop.loops import estimated_stepping_batches, validates
 from hookloop.module import LightningModule
 from hookloop.optimizers import LightningOptimizer, LRSchedulerConfig
 from hookloop.options import TrainerOptions
@@ -183,6 +182,8 @@ class TrainerAttributes:
 
     @property
     def enable_validation(self) -> bool:
+        from hookloop.loops import validates  # loaded by the first run
+
         return self._run is not None and validates(self._run)
 
     @property
@@ -253,6 +254,8 @@ class TrainerAttributes:
 
     @property
     def estimated_stepping_batches(self) -> float:
+        from hookloop.loops import estimated_stepping_batches  # loaded by the first run
+
         return estimated_stepping_batches(self._running("estimated_stepping_batches"))
 
     # what was logged

@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
-from hookloop.checkpoint import dump
 from hookloop.checkpoint_io import CheckpointIO
 from hookloop.datamodule import LightningDataModule
-from hookloop.entry_points import run_evaluation, run_fit, run_prediction
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
 from hookloop.loaders import Loaders, Source
 from hookloop.loggers import Logger
-from hookloop.loops import Closing, guarded
 from hookloop.metrics import NullRecorder, Recorder
 from hookloop.module import LightningModule
 from hookloop.module.compiled import from_compiled, is_compiled, untraced
@@ -308,6 +305,8 @@ class Trainer(TrainerAttributes):
         checkpoints = [] if path is None else [self._strategy.load_checkpoint(path, weights_only is not False)]
         run = self._put_together(TrainerFn.FITTING, model, given, datamodule)
         self._fitted, self._optimization, self._fit_recorder = model, run.optimization, run.recorder
+        from hookloop.entry_points import run_fit  # loaded by the first run, as are the loops
+
         self._guard(run, path, lambda: run_fit(run, anew, checkpoints))
 
     def validate(
@@ -385,6 +384,8 @@ class Trainer(TrainerAttributes):
             dataloaders, datamodule = None, dataloaders
         run = self._put_together(TrainerFn.PREDICTING, checked, {"predict": dataloaders}, datamodule)
         keep = return_predictions is not False
+        from hookloop.entry_points import run_prediction  # loaded by the first run
+
         return self._guard(run, path, lambda: run_prediction(run, keep, path, weights_only is not False))
 
     def save_checkpoint(
@@ -403,6 +404,8 @@ class Trainer(TrainerAttributes):
         """
         run = self._running("save_checkpoint()")
         with self._profiler.profile("save_checkpoint"):
+            from hookloop.checkpoint import dump  # loaded by the first run
+
             self._strategy.save_checkpoint(dump(run, weights_only), filepath, storage_options)
             self._strategy.barrier("save_checkpoint")
         run.hooks.on_checkpoint_saved(str(filepath))
@@ -451,6 +454,8 @@ class Trainer(TrainerAttributes):
         if isinstance(dataloaders, LightningDataModule):
             dataloaders, datamodule = None, dataloaders
         run = self._put_together(fn, checked, {stage.dataloader_prefix: dataloaders}, datamodule)
+        from hookloop.entry_points import run_evaluation  # loaded by the first run
+
         metrics = self._guard(run, path, lambda: run_evaluation(run, stage, path, weights_only is not False))
         if verbose and self.is_global_zero:
             from hookloop.metrics.table import metrics_table
@@ -515,6 +520,8 @@ class Trainer(TrainerAttributes):
         return Optimization(self._options.gradient_clip_val, self._options.gradient_clip_algorithm)
 
     def _guard(self, run: Run, path: str | None, body: Callable[[], T]) -> T:
+        from hookloop.loops import Closing, guarded  # loaded by the first run
+
         assert run.state.fn is not None
         stage = run.state.fn.value
         self._ckpt_path = path
