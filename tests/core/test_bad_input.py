@@ -172,7 +172,7 @@ def test_an_absurd_limit_is_no_overflow(tmp_path: Path) -> None:
 
 def test_arguments_by_position_are_told_that_they_need_names() -> None:
     with pytest.raises(TypeError, match=r"max_epochs=|by name|keyword"):
-        Trainer(3)  # type: ignore[misc]
+        Trainer(3)  # type: ignore[call-arg]
 
 
 # -------------------------------------------------------------------------------------------- what is run, and on what
