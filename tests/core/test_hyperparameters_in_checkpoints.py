@@ -10,7 +10,7 @@ import sys
 import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,7 +134,7 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)))
+@pytest.mark.parametrize("value", VALUES, ids=[f"{type(value).__name__} {at}" for at, value in enumerate(VALUES)])
 def test_a_value_comes_back_as_what_it_was_from_a_file_that_loads_safely(value: Any, tmp_path: Path) -> None:
     plain, kinds = to_portable({"outer": [value]})
     torch.save((plain, kinds), tmp_path / "file")
@@ -348,6 +348,23 @@ def test_a_run_that_writes_no_checkpoint_hears_nothing_of_it(tmp_path: Path) -> 
         trainer.fit(Net(optimizer=bad()), loader())
     with pytest.warns(UserWarning, match=LEFT_OUT):
         trainer.save_checkpoint(tmp_path / "file.ckpt")
+
+
+def test_a_setting_that_raises_when_it_is_looked_at_costs_no_checkpoint(tmp_path: Path) -> None:
+    class Broken(Mapping[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            raise KeyError("no connection")
+
+        def __iter__(self) -> Any:
+            return iter(["a"])
+
+        def __len__(self) -> int:
+            return 1
+
+    message = r'hparams\["remote"\] is a Broken that cannot be read \(KeyError: .no connection.\), which a checkpoint'
+    with pytest.warns(UserWarning, match=message):
+        checkpoint = saved(Net(lr=0.1, remote=Broken()), tmp_path)
+    assert checkpoint["hyper_parameters"] == {"lr": 0.1}
 
 
 def test_what_is_left_out_costs_the_run_nothing(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def _sorted_out(owner: HyperparametersMixin) -> tuple[dict[str, Any], Kinds, dic
         except NotPortableError as error:
             # The whole of it: a dict that lacks an item would be worse than none.
             refused[str(name)] = error
+        except Exception as error:  # noqa: BLE001
+            # Whatever somebody's mapping or dataclass raises when it is looked at: no checkpoint is lost for it.
+            why = f"a {type(value).__name__} that cannot be read ({type(error).__name__}: {error})"
+            refused[str(name)] = NotPortableError((name,), why)
     return settings, kinds, refused
 
 
