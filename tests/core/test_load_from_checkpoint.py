@@ -365,14 +365,16 @@ def test_an_argument_that_nobody_has_is_named(tmp_path: Path) -> None:
             super().__init__(width)
             self.save_hyperparameters("width", ignore=["criterion", "name"])
 
-    path = saved(Unsaved(3, nn.MSELoss(), "a"), tmp_path)
+    with pytest.warns(UserWarning, match="is a module"):  # of Net's constructor, which does not know what is ignored
+        path = saved(Unsaved(3, nn.MSELoss(), "a"), tmp_path)
     message = (
         r"Unsaved\.__init__ needs criterion, name, and the checkpoint has width, bias, folder\. Pass what is missing: "
         r"Unsaved\.load_from_checkpoint\(path, criterion=\.\.\., name=\.\.\.\)\..*self\.save_hyperparameters\(\)"
     )
     with pytest.raises(CheckpointError, match=message):
         Unsaved.load_from_checkpoint(path)
-    assert Unsaved.load_from_checkpoint(path, criterion=nn.MSELoss(), name="b").hparams.width == 3
+    with pytest.warns(UserWarning, match="is a module"):
+        assert Unsaved.load_from_checkpoint(path, criterion=nn.MSELoss(), name="b").hparams.width == 3
 
 
 def test_a_file_without_settings_says_so(tmp_path: Path) -> None:
@@ -408,6 +410,20 @@ def test_a_misspelt_argument_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(MisconfigurationTypeError, match=message):
         Net.load_from_checkpoint(saved(Net(3), tmp_path), widht=4)
+
+
+def test_a_misspelt_field_of_a_dataclass_is_refused(tmp_path: Path) -> None:
+    message = (
+        r"Configured\.load_from_checkpoint got fodler=, which is neither an argument of Configured\.__init__ "
+        r"\(config, scale\) nor a field of config \(width, folder\)\."
+    )
+    with pytest.raises(MisconfigurationTypeError, match=message):
+        Configured.load_from_checkpoint(saved(Configured(Config(3)), tmp_path), fodler=Path("b"))
+
+
+def test_a_dict_may_get_items_that_it_had_not(tmp_path: Path) -> None:
+    path = saved(Configured({"width": 3}), tmp_path)
+    assert Configured.load_from_checkpoint(path, depth=2).config == {"width": 3, "depth": 2}
 
 
 @pytest.mark.parametrize(

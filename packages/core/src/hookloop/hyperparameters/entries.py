@@ -110,6 +110,11 @@ class SavedSettings:
         self.name: str | None = checkpoint.get(owner.CHECKPOINT_HYPER_PARAMS_NAME)
         self.names = tuple(self._plain)
 
+    @property
+    def has_fixed_names(self) -> bool:
+        """Whether they were one dataclass instance, which has the names that its class has."""
+        return self._kinds.get((), "").startswith("dataclass ")
+
     def get(self, name: str) -> Any:
         """One of them.
 

@@ -101,6 +101,12 @@ def _as_one_argument(
     named = _named(parameters)
     others = {name: value for name, value in given.items() if name in named}
     items = {name: value for name, value in given.items() if name not in named}
+    unknown = [name for name in items if name not in saved.names and name not in saved.left_out]
+    if unknown and saved.has_fixed_names:
+        raise MisconfigurationTypeError(
+            f"{made.__name__}.load_from_checkpoint got {unknown[0]}=, which is neither an argument of "
+            f"{made.__name__}.__init__ ({', '.join(named)}) nor a field of {as_one} ({', '.join(saved.names)})."
+        )
     _refuse_left_out(made, saved, [name for name in saved.left_out if name not in items])
     settings = {name: saved.get(name) for name in saved.names if name not in items} | items
     return {as_one: saved.as_one({name: settings[name] for name in dict.fromkeys([*saved.names, *items])})} | others
