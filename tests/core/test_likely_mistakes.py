@@ -229,11 +229,6 @@ def test_validation_loaders_without_a_validation_step_are_a_warning(tmp_path: Pa
         make_trainer(tmp_path).fit(Untested(), loader(), loader())
 
 
-def test_a_dict_of_evaluation_loaders_is_refused_with_what_to_pass(tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationError, match=r"val dataloaders are a dict.*list\(loaders\.values\(\)\)"):
-        make_trainer(tmp_path).validate(Model(), {"a": loader()})
-
-
 @pytest.mark.parametrize("size", ["3", 0, -1, 1.5, True])
 def test_a_batch_size_that_is_none_is_refused(size: Any, tmp_path: Path) -> None:
     class Logs(Model):
