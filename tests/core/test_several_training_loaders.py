@@ -347,6 +347,8 @@ def test_batches_that_are_wrapped_as_the_message_says_are_trained_on(tmp_path: P
 def test_what_cannot_be_iterated_among_several_is_named(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(MisconfigurationError, match=r"The train dataloaders that were passed gave .* cannot be iter"):
         trainer_in(tmp_path).fit(Learner(), [loader("long"), [wrong, loader("short")]])
+    with pytest.raises(MisconfigurationError, match=r"The train dataloaders that were passed gave .* cannot be iter"):
+        trainer_in(tmp_path).fit(Learner(), CombinedLoader({"a": loader("long"), "b": wrong}))
 
 
 def test_a_fraction_of_several_needs_the_length_of_each(tmp_path: Path) -> None:

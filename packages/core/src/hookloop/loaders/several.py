@@ -1,4 +1,4 @@
-"""From what somebody supplied to the one CombinedLoader that stands for it."""
+"""From what somebody supplied to its loaders, and to the one CombinedLoader that stands for them."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -7,6 +7,11 @@ from typing import Any
 from hookloop.errors import MisconfigurationError
 from hookloop.loaders.combined import CombinedLoader, Mode
 from hookloop.loaders.structure import holds_batches, is_array, is_collection
+
+
+def parts_of(given: Any) -> list[Any]:
+    """Every single loader in what somebody supplied."""
+    return (given if isinstance(given, CombinedLoader) else CombinedLoader(given)).flattened
 
 
 def combine(given: Any, stage: str, mode: Mode) -> CombinedLoader | None:

@@ -1,8 +1,10 @@
 """`Source`: who supplies the loaders of a stage: the caller's argument, the datamodule, or the module."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from torch.utils.data import DataLoader
 
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import MisconfigurationError
@@ -80,11 +82,10 @@ class Source:
         assert self.get is not None
         loaders = self.get()
         parts: list[Any] = [loaders]
-        if isinstance(loaders, list | tuple | Mapping):
-            from hookloop.loaders.structure import Structure  # for those who have several
+        if not isinstance(loaders, DataLoader):
+            from hookloop.loaders.several import parts_of  # for those who have several, or none of torch's
 
-            parts = []
-            Structure.take_apart(loaders, parts)
+            parts = parts_of(loaders)
         for loader in parts:
             iterable = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
             if not iterable or isinstance(loader, type):
