@@ -163,6 +163,22 @@ def test_workers_of_an_epoch_that_ends_early_are_gone_too(
     assert os.getpid() not in module.epochs[0]
 
 
+@pytest.mark.parametrize("mode", ["one", "max_size_cycle", "max_size", "min_size", "sequential"])
+def test_workers_of_an_epoch_that_is_left_early_end_with_it(tmp_path: Path, mode: Any) -> None:
+    left: list[int] = []
+
+    class Leaves(Remembers):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+            return -1 if batch_idx == 1 else None
+
+        def on_train_epoch_end(self) -> None:
+            left.append(len(multiprocessing.active_children()))
+
+    loader: Any = workers() if mode == "one" else CombinedLoader([workers(), workers()], mode)
+    trainer_in(tmp_path, max_epochs=2).fit(Leaves(), loader)
+    assert left == [0, 0]
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_workers_of_an_evaluation_and_a_prediction_are_gone_after_it(tmp_path: Path, persistent: bool) -> None:
     module, trainer = Remembers(), trainer_in(tmp_path, limit_val_batches=1, limit_predict_batches=1)

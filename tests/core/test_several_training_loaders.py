@@ -151,6 +151,16 @@ def test_the_trainer_shows_the_loaders_of_a_combined_one_and_leaves_that_as_it_w
     assert (given.limits, given.iterables is loaders, len(given)) == (None, True, 5)
 
 
+def test_a_combined_loader_of_ones_own_class_is_gone_through_in_its_own_way(tmp_path: Path) -> None:
+    class Backwards(CombinedLoader):
+        def __iter__(self) -> Any:
+            return iter([(batch, index, 0) for index, batch in enumerate(reversed(batches_of("long")))])
+
+    module = Learner()
+    trainer_in(tmp_path, max_epochs=1).fit(module, Backwards([loader("long"), loader("short")], "max_size"))
+    assert equal(module.seen, list(reversed(batches_of("long"))))
+
+
 # Limits
 
 LIMITS: list[tuple[str, int | float, list[int]]] = [

@@ -136,32 +136,46 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         return int(number)
 
     def __iter__(self) -> "CombinedLoader":
-        self._running = self._triples()
+        self._running = self.triples()
         return self
 
     def __next__(self) -> tuple[Any, int, int]:
         if self._running is None:
-            self._running = self._triples()
+            self._running = self.triples()
         return next(self._running)
 
-    def _triples(self) -> Iterator[tuple[Any, int, int]]:
+    def triples(self) -> Iterator[tuple[Any, int, int]]:
+        """An iteration that belongs to the caller: when it is let go of, the workers that it started end."""
         opened: Opened = []
         self._opened = opened
-        if self.mode == "sequential":
-            limits = self._limits or [math.inf] * len(self._flattened)
-            for dataloader_idx, (iterable, limit) in enumerate(zip(self._flattened, limits, strict=True)):
-                if limit <= 0:
-                    continue  # no workers are started for nothing
-                opened[:] = [iter(iterable)]
-                stop = None if limit == math.inf else int(limit)
-                for batch_idx, batch in enumerate(islice(opened[0], stop)):
-                    yield batch, batch_idx, dataloader_idx
-            return
+        try:
+            yield from self._in_sequence(opened) if self.mode == "sequential" else self._together(opened)
+        except GeneratorExit:
+            opened.clear()  # not after another exception: its traceback holds them, and `reset` has to find them
+            raise
+        opened.clear()
+
+    def _in_sequence(self, opened: Opened) -> Iterator[tuple[Any, int, int]]:
+        limits = self._limits or [math.inf] * len(self._flattened)
+        for dataloader_idx, (iterable, limit) in enumerate(zip(self._flattened, limits, strict=True)):
+            if limit <= 0:
+                continue  # no workers are started for nothing
+            opened[:] = [iter(iterable)]
+            stop = None if limit == math.inf else int(limit)
+            for batch_idx, batch in enumerate(islice(opened[0], stop)):
+                yield batch, batch_idx, dataloader_idx
+
+    def _together(self, opened: Opened) -> Iterator[tuple[Any, int, int]]:
         total = self.length() if self._limits is not None else math.inf
         stop = None if total == math.inf else int(total)
         together, put_together = MODES[self.mode][1], self._structure.put_together
         for batch_idx, values in enumerate(islice(together(self._flattened, opened), stop)):
             yield put_together(values), batch_idx, 0
+
+    @classmethod
+    def iterates_as_written(cls) -> bool:
+        """Whether this class goes through its iterables as this file says, and not in a way of its own."""
+        return cls.__iter__ is CombinedLoader.__iter__ and cls.__next__ is CombinedLoader.__next__
 
     def reset(self) -> None:
         """Forget the running iteration, and end the workers of every DataLoader, persistent ones included."""

@@ -183,8 +183,9 @@ class Loaders:
         """Index, batch, and whether it is the last one; see `hookloop.loaders.iterate`."""
         for combined in self.combined.values():
             if combined is stream:
-                alone = map(itemgetter(0), combined)
-                return iterate(alone, batches, skip, sure=combined.keeps_its_length)
+                written = combined.iterates_as_written()
+                alone = map(itemgetter(0), combined.triples() if written else combined)
+                return iterate(alone, batches, skip, sure=written and combined.keeps_its_length)
         iterator = iter(stream)
         if type(iterator).__weakrefoffset__:
             # Weak, so that a loader which is left early ends its workers as soon as nobody goes through it any more.

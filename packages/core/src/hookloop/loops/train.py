@@ -119,6 +119,7 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
         from hookloop.loops.fetching import drop_step
 
         drop_step(run)  # it asked for one batch more than there were
+    del batches  # ends the workers of an epoch that was left early
     if progress.batch == 0 and following is not Next.END_EPOCH and not cut:
         raise MisconfigurationError(
             f"The training dataloader gave no batch in epoch {progress.epoch}. An iterator or a generator can be gone "
