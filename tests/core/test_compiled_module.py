@@ -259,6 +259,24 @@ def test_a_checkpoint_of_a_module_with_a_compiled_part_has_plain_names_too(where
             assert_close(weights[name], weight)
 
 
+def test_parts_that_are_compiled_inside_compiled_parts_keep_their_weights_apart(tmp_path: Path) -> None:
+    class Nested(Silent):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net[0] = torch.compile(self.net[0], backend="eager")  # type: ignore[assignment]
+            self.net = torch.compile(self.net, backend="eager")  # type: ignore[assignment]
+
+    path, module = tmp_path / "a.ckpt", Nested()
+    trainer_in(tmp_path, max_epochs=1).fit(module, loader())
+    assert "net._orig_mod.0._orig_mod.weight" in module.state_dict()
+    module.trainer.save_checkpoint(path)
+    assert list(torch.load(path, weights_only=True)["state_dict"]) == list(Silent().state_dict())
+    for again in (Nested(), Silent()):
+        trainer_in(tmp_path).validate(again, loader(1), ckpt_path=path, verbose=False)
+        for ours, theirs in zip(again.state_dict().values(), module.state_dict().values(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
 def test_a_checkpoint_that_has_the_compilers_names_can_be_loaded(tmp_path: Path) -> None:
     path, module = tmp_path / "a.ckpt", Silent()
     fitted(module, tmp_path, max_epochs=1).save_checkpoint(path)

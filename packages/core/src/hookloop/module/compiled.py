@@ -6,6 +6,7 @@ Checkpoints know nothing of it: torch writes `_orig_mod.` into the names of comp
 """
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,13 +89,20 @@ def plain_names(state: dict[str, Any]) -> dict[str, Any]:
     """
     if not any(_WRAPPER in name for name in state):
         return state
-    return {name.replace(_WRAPPER, ""): value for name, value in state.items()}
+    return OrderedDict((name.replace(_WRAPPER, ""), value) for name, value in state.items())
 
 
 def names_in(module: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Weights under the names that this module's have, whether its parts are compiled, or those that were saved."""
-    compiled = any(is_compiled(part) for part in module.modules())
+    # From the outside to the inside. Not from module.state_dict(), which is the user's to override.
+    compiled = [f"{path}." for path, part in module.named_modules(remove_duplicate=False) if is_compiled(part)]
     if not compiled and not any(_WRAPPER in name for name in state):
         return state
-    written = {name.replace(_WRAPPER, ""): name for name in module.state_dict()}
-    return {written.get(name, name): value for name, value in plain_names(dict(state)).items()}
+
+    def own(name: str) -> str:
+        for path in compiled:
+            if name.startswith(path):
+                name = f"{path}{_WRAPPER}{name.removeprefix(path)}"
+        return name
+
+    return OrderedDict((own(name.replace(_WRAPPER, "")), value) for name, value in state.items())
