@@ -727,3 +727,10 @@ def test_a_callback_that_the_user_passed_takes_the_place_of_the_registered_one(s
 def test_two_trainers_get_registered_callbacks_of_their_own(supplier: Any) -> None:
     one, two = Trainer(), Trainer()
     assert not {id(callback) for callback in one.callbacks} & {id(callback) for callback in two.callbacks}
+
+
+def test_a_warning_about_arguments_points_to_the_line_that_made_the_trainer(site: Site) -> None:
+    clock = type("Clock", (Callback,), {"family": "timer"})()
+    with pytest.warns(UserWarning, match="max_time='00:00:01:00' is not used") as caught:
+        Trainer(max_time="00:00:01:00", callbacks=[clock], registered_callbacks=False)
+    assert [warning.filename for warning in caught] == [__file__]
