@@ -40,11 +40,6 @@ _REASONS: dict[str, str] = {
     "Checkpoint": "hookloop has no class that marks checkpoint callbacks. Inherit from Callback, and give the class "
     '`family = "checkpoint"` and `order = Order.LAST`.',
     "LightningEnum": "hookloop's enumerations are the standard library's. Inherit from enum.StrEnum.",
-    **dict.fromkeys(
-        ("from_compiled", "to_uncompiled"),
-        "hookloop has no {name}: pass torch.compile(module) to the Trainer's entry points as it is, and the module for "
-        "its uncompiled self.",
-    ),
     "save_hyperparameters": "hookloop has it as a method alone: call self.save_hyperparameters() in __init__.",
     **dict.fromkeys(
         (

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from hookloop.absent import absent
 from hookloop.accelerators.accelerator import Accelerator
 from hookloop.accelerators.cpu import CPUAccelerator
 from hookloop.accelerators.cuda import CUDAAccelerator, find_usable_cuda_devices
@@ -13,4 +12,6 @@ __all__ = ["Accelerator", "CPUAccelerator", "CUDAAccelerator", "find_usable_cuda
 if not TYPE_CHECKING:  # or a type checker would believe that every name is there
 
     def __getattr__(name: str) -> object:
+        from hookloop.absent import absent  # not by every import
+
         raise absent(__name__, name)

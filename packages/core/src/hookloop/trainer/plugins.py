@@ -120,11 +120,8 @@ def _check_precision(plugin: Precision) -> None:
             f"{name} defines {aside[0]}(), which hookloop calls on no precision plugin. It calls {_CALLED}; what "
             "belongs into a hook of the module, such as configure_gradient_clipping, goes there."
         )
-    documented = [
-        one.name
-        for one in inspect.signature(Precision.optimizer_step).parameters.values()
-        if one.kind is not one.VAR_KEYWORD
-    ][1:]
+    parameters = inspect.signature(Precision.optimizer_step).parameters.values()
+    documented = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD and one.name != "self"]
     try:
         inspect.signature(plugin.optimizer_step).bind(*documented)
         fits = True

@@ -45,7 +45,6 @@ from hookloop.trainer.arguments import (
 )
 from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.trainer.keywords import known_keywords
-from hookloop.trainer.plugins import sort_plugins
 from hookloop.trainer.reproducibility import check_torch_switches, torch_switches
 from hookloop.warning_categories import PossibleUserWarning
 
@@ -166,7 +165,9 @@ class Trainer(TrainerAttributes):
         plugins: Precision | CheckpointIO | Sequence[Precision | CheckpointIO] | None = None,
         registered_callbacks: bool | Sequence[str] = True,
     ) -> None:
-        from hookloop.discovery import registered_callbacks as discover_callbacks  # not by every import
+        # Not by every import.
+        from hookloop.discovery import registered_callbacks as discover_callbacks
+        from hookloop.trainer.plugins import sort_plugins
 
         passed = CallbackList(as_callbacks(callbacks))
         self._options = TrainerOptions(
