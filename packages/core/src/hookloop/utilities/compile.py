@@ -18,3 +18,7 @@ if not TYPE_CHECKING:  # or a type checker would believe that every name is ther
         if name in _HOMES:
             return getattr(importlib.import_module(_HOMES[name]), name)
         raise absent(__name__, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
