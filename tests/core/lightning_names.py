@@ -76,27 +76,6 @@ HERE: dict[str, str] = {
 }
 """At the same place."""
 
-COMING: tuple[str, ...] = (
-    "core HyperparametersMixin",
-    "core.mixins HyperparametersMixin",
-    "core.mixins.hparams_mixin HyperparametersMixin",
-    "loggers TensorBoardLogger",
-    "loggers.csv_logs CSVLogger",
-    "loggers.tensorboard TensorBoardLogger",
-    "profilers AdvancedProfiler",
-    "profilers PyTorchProfiler",
-    "profilers.advanced AdvancedProfiler",
-    "profilers.base PassThroughProfiler",
-    "profilers.pytorch PyTorchProfiler",
-    "utilities AttributeDict",
-    "utilities CombinedLoader",
-    "utilities.combined_loader CombinedLoader",
-    "utilities.compile from_compiled",
-    "utilities.compile to_uncompiled",
-    "utilities.parsing AttributeDict",
-)
-"""Of those, what is not built yet: delete the line of what has come."""
-
 BY_PACKAGES: dict[str, dict[str, str]] = {
     "callbacks": {
         "checkpoint": "ModelCheckpoint OnExceptionCheckpoint",

@@ -27,7 +27,7 @@ from hookloop.utilities.seed import isolate_rng
 from hookloop.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 
 from .installing import Site, installed_for_one_test
-from .lightning_names import ABSENT, BY_PACKAGES, COMING, HERE, NO_SUCH_MODULE
+from .lightning_names import ABSENT, BY_PACKAGES, HERE, NO_SUCH_MODULE
 
 FOLDERS = ("callbacks", "core", "plugins", "tuner", "utilities")
 """Where there is nothing but faces."""
@@ -51,16 +51,11 @@ def here(module: str) -> str:
     return f"hookloop.{module}" if module else "hookloop"
 
 
-def marked(module: str, name: str) -> Any:
-    coming = pytest.mark.xfail(raises=ImportError, strict=True, reason="not built yet; delete its line in COMING")
-    return pytest.param(module, name, marks=[coming] if f"{module} {name}" in COMING else [], id=f"{module}-{name}")
-
-
 # What is there
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [marked(module, name) for module, names in HERE.items() for name in names.split()]
+    ("module", "name"), [(module, name) for module, names in HERE.items() for name in names.split()]
 )
 def test_a_name_is_at_lightnings_place(module: str, name: str) -> None:
     value = found(module, name)
@@ -71,17 +66,12 @@ def test_a_name_is_at_lightnings_place(module: str, name: str) -> None:
 PLACES: dict[str, list[str]] = {}
 for _module, _names in HERE.items():
     for _name in _names.split():
-        if f"{_module} {_name}" not in COMING:
-            PLACES.setdefault(_name, []).append(_module)
+        PLACES.setdefault(_name, []).append(_module)
 
 
 @pytest.mark.parametrize("name", [name for name, modules in PLACES.items() if len(modules) > 1])
 def test_every_place_of_a_name_has_the_same_object(name: str) -> None:
     assert len({id(found(module, name)) for module in PLACES[name]}) == 1
-
-
-def test_what_is_coming_is_in_the_table() -> None:
-    assert {tuple(one.split()) for one in COMING} <= {(m, name) for m, names in HERE.items() for name in names.split()}
 
 
 def test_a_typed_module_is_written_with_these_names_as_with_lightnings() -> None:
@@ -213,20 +203,10 @@ FACES = sorted({here(module) for module in (*HERE, *BY_PACKAGES, *ABSENT)} - {"h
 
 @pytest.mark.parametrize("face", FACES)
 def test_a_name_that_nobody_knows_is_an_attribute_error(face: str) -> None:
-    if any(face == here(one.split()[0]) for one in COMING) and not _exists(face):
-        pytest.skip("not built yet")
     module = importlib.import_module(face)
     for unknown in ("no_such_name", "__path_of__"):
         with pytest.raises(AttributeError, match=unknown):
             getattr(module, unknown)
-
-
-def _exists(face: str) -> bool:
-    try:
-        importlib.import_module(face)
-    except ModuleNotFoundError:
-        return False
-    return True
 
 
 # What faces are

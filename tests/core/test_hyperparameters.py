@@ -428,3 +428,17 @@ def test_hparams_cannot_be_assigned_to() -> None:
     ):
         module.hparams = {"width": 4}
     assert module.hparams.width == 3
+
+
+def test_settings_can_be_dropped_by_name_later() -> None:
+    class Sized(LightningModule):
+        def __init__(self, width: int, depth: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    module = Sized(3, depth=2)
+    module.remove_ignored_hparams(["depth", "never there"])
+    assert dict(module.hparams) == {"width": 3}
+    data = LightningDataModule()
+    data.remove_ignored_hparams(["never there"])
+    assert dict(data.hparams) == {}

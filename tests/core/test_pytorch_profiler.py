@@ -228,7 +228,7 @@ def test_a_run_that_raises_keeps_its_recording_and_leaves_nothing_behind(tmp_pat
             self.fails = Fails()
 
         def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-            return self.fails(batch) if batch_idx == 3 else super().training_step(batch, batch_idx)  # type: ignore[no-any-return]
+            return self.fails(batch) if batch_idx == 3 else super().training_step(batch, batch_idx)
 
     profiler, module = profiled(tmp_path), Model()
     with pytest.raises(RuntimeError, match="planted"):

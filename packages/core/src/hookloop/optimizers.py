@@ -322,5 +322,9 @@ def _describe(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if _is_sequence(value):
-        return f"a {type(value).__name__} of {', '.join(type(part).__name__ for part in value) or 'nothing'}"
+        return f"a {type(value).__name__} of {', '.join(map(_kind, value)) or 'nothing'}"
     return f"{value!r} ({type(value).__name__})"
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
