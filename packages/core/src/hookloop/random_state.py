@@ -60,7 +60,7 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
 
 
 def random_state(include_cuda: bool = True) -> dict[str, Any]:
-    """The state of every global generator, as a dict for `set_random_state`.
+    """The state of every global generator, as a dict for `set_random_state`: tensors and plain values, to be saved.
 
     NumPy's is there if NumPy was imported, CUDA's (one state per device) if CUDA was initialized.
 
@@ -69,7 +69,8 @@ def random_state(include_cuda: bool = True) -> dict[str, Any]:
     """
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     if (numpy := sys.modules.get("numpy")) is not None:
-        state["numpy"] = numpy.random.get_state()
+        name, keys, position, has_gauss, gauss = numpy.random.get_state()
+        state["numpy"] = (name, torch.tensor(keys.tolist()), position, has_gauss, gauss)
     if include_cuda and torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
@@ -80,9 +81,11 @@ def set_random_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
     if "numpy" in state and (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.set_state(state["numpy"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state_all(state["cuda"])
+        name, keys, *others = state["numpy"]
+        numpy.random.set_state((name, numpy.array(keys.tolist(), "uint32"), *others))
+    if "cuda" in state and torch.cuda.is_available():
+        for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(one, device)
 
 
 @contextmanager
