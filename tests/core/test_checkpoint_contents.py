@@ -187,13 +187,36 @@ def test_progress_counts_epochs_batches_windows_and_steps(path: Path) -> None:
     assert (found["epoch"], found["global_step"]) == (1, 3)
 
 
-def test_progress_inside_a_window_is_that_of_its_beginning(path: Path) -> None:
-    # The gradients of batch 0 of epoch 1 are in no file, so its window has to be gone through again.
+COUNTERS = ("epoch", "batch", "global_step", "logged_step", "total_batches", "window_filled")
+
+
+def test_inside_a_window_the_gradients_are_there_that_the_next_batch_adds_to(path: Path) -> None:
+    # Batch 0 of epoch 1, the first of a window of two: its gradient is that of half its loss.
+    module = Regression()
     saver = Saves("on_train_batch_end", path, n=4)
+    trainer_in(path.parent, saver, accumulate_grad_batches=2).fit(module, loader(3))
+    found = read_checkpoint(path)
+    assert [found["progress"][name] for name in COUNTERS] == [1, 1, 2, 2, 4, 1]
+    expected = Regression()
+    expected.load_state_dict(found["state_dict"])
+    (loss_of(expected.net, next(iter(loader(3)))) / 2).backward()
+    assert equal(found["gradients"], {name: one.grad for name, one in expected.named_parameters()})
+
+
+def test_between_windows_gradients_are_done_with(path: Path) -> None:
+    trainer_in(path.parent, Saves("on_train_batch_end", path, n=2), accumulate_grad_batches=2).fit(
+        Regression(), loader(3)
+    )
+    assert "gradients" not in read_checkpoint(path)
+
+
+def test_in_the_middle_of_a_batch_progress_is_that_of_the_window_s_beginning(path: Path) -> None:
+    # Which gradients of batch 1 of epoch 1 are there cannot be told, so its window has to be gone through again.
+    saver = Saves("on_after_backward", path, n=5)
     trainer_in(path.parent, saver, accumulate_grad_batches=2).fit(Regression(), loader(3))
-    progress = read_checkpoint(path)["progress"]
-    counters = ("epoch", "batch", "global_step", "logged_step", "total_batches", "window_filled")
-    assert [progress[name] for name in counters] == [1, 0, 2, 2, 3, 0]
+    found = read_checkpoint(path)
+    assert [found["progress"][name] for name in COUNTERS] == [1, 0, 2, 2, 3, 0]
+    assert "gradients" not in found
 
 
 def test_the_latest_values_that_were_logged_are_there(path: Path) -> None:

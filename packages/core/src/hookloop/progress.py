@@ -65,18 +65,21 @@ class Progress:
     def state_dict(self) -> dict[str, Any]:
         """The counters by name: plain ints and bools.
 
-        Inside an accumulation window they are those of its beginning: gradients are not saved, and the weights have not
-        changed since then, so a resumed run repeats the window's batches.
+        In the middle of a batch they are those of its beginning, and inside an accumulation window those of the
+        window's beginning: which of its gradients are there already cannot be told, and the weights have not changed
+        since then, so a resumed run repeats the window's batches. Between batches nothing is repeated.
         """
         state = {name: value for name, value in asdict(self).items() if name not in _OF_A_BATCH}
-        repeated = self.window_filled if self.batch_counted else max(self.window_filled - 1, 0)
+        if self.batch_counted:
+            return state
+        repeated = max(self.window_filled - 1, 0)
         state["batch"] -= repeated
         state["total_batches"] -= repeated
         state["window_filled"] = 0
         if repeated:
             # Whatever validation was due at the window's beginning has run, or there would be no window.
             state["validated_at"] = state["batch"]
-        state["last_batch"] = self.last_batch and self.batch_counted and not repeated
+        state["last_batch"] = False
         state["batch_counted"] = True
         return state
 

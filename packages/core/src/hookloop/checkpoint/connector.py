@@ -6,11 +6,14 @@ from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from torch import Tensor
+
 from hookloop.callback import Callback, Hooks
 from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
+from hookloop.module import LightningModule
 from hookloop.module.saving import load_weights
 from hookloop.run import Run
 from hookloop.stage import TrainerFn
@@ -24,6 +27,7 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         state_dict                          # the module
         callbacks, callback_classes         # states by state_key, and who made them
         progress, optimizer_states, lr_schedulers, precision, datamodule
+        gradients                           # inside an accumulation window, and in manual optimization
         optimizer_classes, lr_scheduler_classes
         callback_metrics                    # the latest values, for monitors of the resumed run
         hyper_parameters, hparams_name      # see hyperparameters/entries.py; the same of the datamodule
@@ -55,6 +59,8 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
     schedulers = [config.scheduler for config in run.optimization.schedulers]
     if run.state.fn is TrainerFn.FITTING or run.optimization.configured:
         checkpoint["progress"] = run.progress.state_dict()
+        if gradients := _gradients_to_keep(run):
+            checkpoint["gradients"] = gradients
     checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in optimizers]
     checkpoint["optimizer_classes"] = [type(optimizer).__name__ for optimizer in optimizers]
     checkpoint["lr_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
@@ -67,6 +73,26 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         checkpoint["datamodule"] = run.datamodule.state_dict()
     run.hooks.on_save_checkpoint(checkpoint)
     return checkpoint
+
+
+def _gradients_to_keep(run: Run) -> dict[str, Tensor]:
+    """The gradients by the names of their parameters, where the next batch may add to them.
+
+    Between two windows they are done with, but manual optimization decides by itself when to clear them, and so does a
+    module with an optimizer_zero_grad of its own. In the middle of a batch the window is repeated from its beginning.
+    """
+    module, progress = run.module, run.progress
+    by_itself = not module.automatic_optimization or overrides(module, LightningModule, "optimizer_zero_grad")
+    if not progress.batch_counted or not (progress.window_filled or by_itself):
+        return {}
+    return {name: one.grad for name, one in module.named_parameters() if one.grad is not None}
+
+
+def _restore_gradients(module: LightningModule, gradients: Mapping[str, Tensor]) -> None:
+    parameters = dict(module.named_parameters())
+    for name, gradient in gradients.items():
+        if name in parameters:
+            parameters[name].grad = gradient.to(parameters[name].device, copy=True)
 
 
 def _own_version() -> str:
@@ -190,6 +216,7 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
     _load_states("optimizer", optimization.optimizers, checkpoint, "optimizer_states", "optimizer_classes")
     _load_states("scheduler", schedulers, checkpoint, "lr_schedulers", "lr_scheduler_classes")
     run.strategy.precision.load_state_dict(checkpoint["precision"])
+    _restore_gradients(run.module, checkpoint.get("gradients", {}))
 
 
 def _load_states(
