@@ -37,6 +37,8 @@ OF_EVERY_FILE = {"format", "hookloop_version", "epoch", "global_step", "state_di
 OF_A_FULL_FILE = OF_EVERY_FILE | {
     "callback_classes",
     "callback_metrics",
+    "logged",
+    "random_state",
     "callbacks",
     "lr_scheduler_classes",
     "lr_schedulers",
@@ -80,7 +82,8 @@ def saved(trainer: Trainer, path: Path, **arguments: Any) -> dict[str, Any]:
 
 
 def training_in(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in sorted(OF_TRAINING)}
+    # The random state is the process's, and an evaluation's loaders draw from it.
+    return {key: found[key] for key in sorted(OF_TRAINING - {"random_state"})}
 
 
 def fitted(folder: Path, *callbacks: Callback, module: LightningModule | None = None, **arguments: Any) -> Trainer:

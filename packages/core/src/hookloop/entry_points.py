@@ -53,12 +53,13 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
     run.recorder.send_hyperparameters(_settings(run))
     for logger in run.loggers:
         logger.log_graph(run.module)
+    go_on = None
     if checkpoint is not None:
-        part(run, restore_training, "restore_checkpoint")(run, checkpoint)
+        go_on = part(run, restore_training, "restore_checkpoint")(run, checkpoint)
         del checkpoint  # its tensors are copied; a long run need not keep them
     elif run.limits.num_sanity_val_steps and validates(run):
         part(run, sanity_check, "run_sanity_check")(run)
-    train(run)
+    train(run, go_on)
     run.hooks.on_fit_end()
 
 

@@ -1,7 +1,7 @@
 """From a run to a checkpoint and back: named parts, each through its own state_dict()."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,8 +13,10 @@ from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
+from hookloop.metrics.saving import load_metric_states, metric_states
 from hookloop.module import LightningModule
 from hookloop.module.saving import load_weights
+from hookloop.random_state import random_state, set_random_state
 from hookloop.run import Run
 from hookloop.stage import TrainerFn
 
@@ -31,6 +33,8 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         optimizer_classes, lr_scheduler_classes
         callback_metrics                    # the latest values, for monitors of the resumed run
         hyper_parameters, hparams_name      # see hyperparameters/entries.py; the same of the datamodule
+        logged                              # what the running epoch's means and metric objects have taken in
+        random_state                        # of every global generator
         on_save_checkpoint of callbacks and module, who may add to it
 
     Args:
@@ -65,9 +69,10 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
     checkpoint["optimizer_classes"] = [type(optimizer).__name__ for optimizer in optimizers]
     checkpoint["lr_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
     checkpoint["lr_scheduler_classes"] = [type(scheduler).__name__ for scheduler in schedulers]
-    checkpoint["callback_metrics"] = {
-        name: value.detach().cpu().clone() for name, value in run.training_recorder.callback_metrics.items()
-    }
+    logged = run.training_recorder.state_dict()
+    checkpoint["callback_metrics"] = logged.pop("callback_metrics")
+    checkpoint["logged"] = {**logged, "metrics": metric_states(run.module)}
+    checkpoint["random_state"] = random_state()
     checkpoint["precision"] = run.strategy.precision.state_dict()
     if run.datamodule is not None and overrides(run.datamodule, LightningDataModule, "state_dict"):
         checkpoint["datamodule"] = run.datamodule.state_dict()
@@ -190,8 +195,12 @@ def _package_hint(made_by: Mapping[str, str]) -> str:
     return f" (from {made_by['distribution']} {made_by['version']}: pip install {made_by['distribution']})"
 
 
-def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
+def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]:
     """Give progress, optimizers, schedulers and precision what a checkpoint holds of them.
+
+    Returns:
+        What gives the running epoch's logged values and the random state back. To be called when training begins, so
+        that nothing which happens before has a part in them.
 
     Raises:
         CheckpointError: it was saved with weights_only=True, or by a run with other optimizers or schedulers.
@@ -210,13 +219,23 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
             f"max_epochs={run.limits.max_epochs} ends training before. "
             "Raise max_epochs, or choose an earlier checkpoint."
         )
-    run.training_recorder.remember(checkpoint.get("callback_metrics", {}))
+    logged = checkpoint.get("logged", {})
+    run.training_recorder.load_state_dict({**logged, "callback_metrics": checkpoint.get("callback_metrics", {})})
     optimization = run.optimization
     schedulers = [config.scheduler for config in optimization.schedulers]
     _load_states("optimizer", optimization.optimizers, checkpoint, "optimizer_states", "optimizer_classes")
     _load_states("scheduler", schedulers, checkpoint, "lr_schedulers", "lr_scheduler_classes")
     run.strategy.precision.load_state_dict(checkpoint["precision"])
     _restore_gradients(run.module, checkpoint.get("gradients", {}))
+    state = checkpoint.get("random_state")
+
+    def go_on() -> None:
+        run.recorder.load_epoch(logged, run.strategy.root_device)
+        load_metric_states(run.module, logged.get("metrics", {}), run.strategy.root_device)
+        if state is not None:
+            set_random_state(state)
+
+    return go_on
 
 
 def _load_states(

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -19,10 +20,11 @@ from hookloop.stage import RunningStage
 from hookloop.warning_categories import PossibleUserWarning
 
 
-def train(run: Run) -> None:
+def train(run: Run, go_on: Callable[[], None] | None = None) -> None:
     """Train until a limit is reached or somebody asks to stop.
 
         on_train_start
+        go_on
         until max_epochs, max_steps, or should_stop (once min_epochs and min_steps are done):
             on_train_epoch_start
             for each batch:
@@ -36,6 +38,10 @@ def train(run: Run) -> None:
         on_train_end
 
     A run that was restored inside an epoch goes on there: its on_train_epoch_start is not repeated.
+
+    Args:
+        run: the run.
+        go_on: called when training begins: gives a resumed run what must not be touched by anything before.
     """
     progress, limits = run.progress, run.limits
     if progress.epoch_ended:
@@ -63,6 +69,8 @@ def train(run: Run) -> None:
     with torch.enable_grad(), _watching(run), timed_optimizers(run):
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
+        if go_on is not None:
+            go_on()
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
             if run.state.received_signal is not None:
                 end_preempted(run)

@@ -1,7 +1,7 @@
 """Running reductions of what is logged, kept on the value's own device: no update waits for it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -40,6 +40,14 @@ class Accumulator(Protocol):
 
     def compute(self) -> Tensor | float:
         """The reduction of everything taken in, on the values' device."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything taken in, as tensors and numbers."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on where another one was, with tensors on this device."""
         ...
 
 
@@ -98,6 +106,26 @@ class Total:
             return self._host_total / divisor
         return ((self._device_total + self._host_total) / divisor).to(self._dtype)
 
+    def state_dict(self) -> dict[str, Any]:
+        # What is pending stays so: added up at another moment, the sum might differ in its last bit.
+        pending = [value.detach() for value in self._pending]
+        alike = len({value.dtype for value in pending}) == 1
+        return {
+            "host_total": self._host_total,
+            "device_total": self._device_total,
+            "dtype": self._dtype,
+            "weight": self._weight,
+            "pending": torch.stack(pending) if alike else pending,
+            "pending_weight": self._pending_weight,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        total = state["device_total"]
+        self._host_total, self._dtype, self._weight = state["host_total"], state["dtype"], state["weight"]
+        self._device_total = None if total is None else total.to(device)
+        self._pending = [value.to(device) for value in state["pending"]]
+        self._pending_weight = state["pending_weight"]
+
 
 class Extreme:
     """Smallest or largest of the values; a NaN among them makes the result NaN."""
@@ -121,6 +149,13 @@ class Extreme:
 
     def compute(self) -> Tensor | float:
         return math.nan if self._extreme is None else self._extreme
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"extreme": self._extreme.detach() if isinstance(self._extreme, Tensor) else self._extreme}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        extreme = state["extreme"]
+        self._extreme = extreme.to(device) if isinstance(extreme, Tensor) else extreme
 
 
 def at_least_float32() -> torch.dtype:

@@ -1,5 +1,6 @@
 """`Entry`: one logged key of one hook, from the arguments of its first `self.log` to its value."""
 
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from torch import Tensor
@@ -52,7 +53,7 @@ class Entry:
         self.arguments = arguments
         self.settings = settings = resolve_settings(hook, key, arguments)
         self.on_step, self.on_epoch = settings.on_step, settings.on_epoch
-        self._metric: Metric | None = value if _is_metric(value) else None
+        self._metric: Metric | None = value if is_metric(value) else None
         self._accumulator: Accumulator | None = None
         if self.on_epoch and self._metric is None:
             self._accumulator = accumulator(settings.reduce_fx)
@@ -88,7 +89,7 @@ class Entry:
                 self._step_value = value
             if self._accumulator is not None:
                 self._accumulator.update(value, batch_size)
-        elif self._metric is not None and _is_metric(value):
+        elif self._metric is not None and is_metric(value):
             self._metric = value
             # torchmetrics keeps the value of the batch that went through forward(); other objects have none.
             self._step_value = getattr(value, "_forward_cache", None)
@@ -128,13 +129,44 @@ class Entry:
                 self._reduced = self._accumulator.compute()
         return self._reduced
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Everything but the arguments, as plain values; None for an object that accumulates by itself."""
+        if self._metric is not None:
+            return None
+        return {
+            "settings": tuple(self.settings),
+            "dataloader_idx": self.dataloader_idx,
+            "fresh": self.fresh,
+            "step_value": _kept(self._step_value),
+            "accumulator": None if self._accumulator is None else self._accumulator.state_dict(),
+        }
+
+    @classmethod
+    def from_state(
+        cls, hook: str | None, key: str, index: int | None, state: Mapping[str, Any], device: torch.device
+    ) -> "Entry":
+        """The entry that `state_dict` was taken of, with tensors on this device."""
+        name = key if index is None else f"{key}/dataloader_idx_{index}"
+        entry = cls(hook, key, name, state["dataloader_idx"], None, tuple(state["settings"]))
+        entry.fresh = state["fresh"]
+        value = state["step_value"]
+        entry._step_value = value.to(device) if isinstance(value, Tensor) else value
+        if entry._accumulator is not None:
+            entry._accumulator.load_state_dict(state["accumulator"], device)
+        return entry
+
     def reset(self) -> None:
         """Forget the epoch; only objects that accumulate by themselves have anything left to forget."""
         if self._metric is not None:
             self._metric.reset()
 
 
-def _is_metric(value: object) -> TypeGuard[Metric]:
+def _kept(value: Tensor | float | None) -> Tensor | float | None:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def is_metric(value: object) -> TypeGuard[Metric]:
+    """Whether a value accumulates by itself."""
     # Not isinstance(value, Metric): the runtime check of a protocol is slow, and a class has these names too.
     return hasattr(value, "compute") and hasattr(value, "update") and not isinstance(value, type | Tensor)
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hookloop.batches import batch_size as size_of
@@ -14,6 +15,7 @@ from hookloop.metrics.accumulators import Loggable
 from hookloop.metrics.entry import Entry
 from hookloop.metrics.results import Results, Values, reset_all, to_floats, to_tensors
 from hookloop.metrics.routing import Row, send
+from hookloop.metrics.saving import load_results, results_state
 from hookloop.metrics.settings import Settings, resolve_settings
 from hookloop.profilers import Profiler, timed
 from hookloop.warning_categories import PossibleUserWarning
@@ -224,9 +226,27 @@ class Recorder:
         self._results = None
         self.batch = self.batch_size = self.dataloader_idx = None
 
-    def remember(self, values: Mapping[str, Tensor]) -> None:
-        """Take over the values that an earlier process logged: monitors of a resumed run find them."""
-        self._callback_values.update(values)
+    def state_dict(self) -> dict[str, Any]:
+        """What was logged so far, and what of the running training epoch: tensors and plain values."""
+        training = next((results for results in self._live() if results.training), None)
+        running = training is not None and not training.epoch_ended
+        return {
+            "callback_metrics": _copies(self.callback_metrics),
+            "logged_metrics": _copies(self.logged_metrics),
+            "epoch": results_state(training) if training is not None and running else [],
+            "evaluated_batches": self._evaluated_batches,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what an earlier process logged, but for the running epoch: monitors find it."""
+        self._callback_values.update(state.get("callback_metrics", {}))
+        self._logged.update(state.get("logged_metrics", {}))
+        self._evaluated_batches = state.get("evaluated_batches", 0)
+
+    def load_epoch(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on with the training epoch that an earlier process was in, after `begin`."""
+        assert self._results is not None
+        load_results(self._results, state.get("epoch", []), device)
 
     def forget(self) -> None:
         """Forget everything: what a sanity check logged concerns nobody."""
@@ -280,6 +300,10 @@ class NullRecorder(Recorder):
         if not self._warned:
             self._warned = True
             warnings.warn(f'self.log("{name}", ...) records nothing, because of Trainer(barebones=True).', stacklevel=3)
+
+
+def _copies(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in values.items()}
 
 
 def log_without_a_run(name: str) -> None:

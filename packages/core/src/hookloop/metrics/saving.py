@@ -1,0 +1,79 @@
+"""What was logged of a running epoch, as plain values: a resumed run goes on reducing where the saved one was."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hookloop.metrics.accumulators import Metric
+from hookloop.metrics.entry import Entry, is_metric
+from hookloop.metrics.results import Results
+
+_PLAIN = (int, float, bool, str, type(None))
+
+
+def results_state(results: Results) -> list[dict[str, Any]]:
+    """The entries of an epoch of training; those of metric objects are theirs, see `metric_states`."""
+    return [
+        {"hook": hook, "key": key, "index": index, **state}
+        for (hook, key, index), entry in results.entries.items()
+        if (state := entry.state_dict()) is not None
+    ]
+
+
+def load_results(results: Results, states: list[dict[str, Any]], device: torch.device) -> None:
+    """Put saved entries into an epoch that has just begun.
+
+    Args:
+        results: of the epoch.
+        states: what `results_state` gave.
+        device: where tensors go: there the next values will be.
+    """
+    for state in states:
+        hook, key, index = state["hook"], state["key"], state["index"]
+        results.entries[hook, key, index] = Entry.from_state(hook, key, index, state, device)
+
+
+def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """What the module's metric objects have taken in, by their names in the module.
+
+    An object that accumulates by itself is known by update, compute and reset; what it knows is in its attributes.
+    Those that are tensors, numbers, strings, or lists of them are kept, which is what torchmetrics' are made of.
+    """
+    return {
+        name: {key: value for key, value in vars(metric).items() if not key.startswith("__") and _is_plain(value)}
+        for name, metric in _metrics(module)
+    }
+
+
+def load_metric_states(module: nn.Module, states: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
+    """Give the module's metric objects what `metric_states` took."""
+    for name, metric in _metrics(module):
+        for key, value in states.get(name, {}).items():
+            if key in vars(metric):
+                vars(metric)[key] = _on(value, device)
+
+
+def _metrics(module: nn.Module) -> Iterator[tuple[str, Metric]]:
+    for path, part in module.named_modules():
+        if part is not module and is_metric(part):
+            yield path, part
+        prefix = f"{path}." if path else ""
+        for name, value in vars(part).items():
+            if not name.startswith("_") and not isinstance(value, nn.Module) and is_metric(value):
+                yield f"{prefix}{name}", value
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in (list, tuple):
+        return all(_is_plain(one) for one in value)
+    return type(value) in (*_PLAIN, Tensor)
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, copy=True)
+    if isinstance(value, list | tuple):
+        return type(value)(_on(one, device) for one in value)
+    return value
