@@ -39,6 +39,7 @@ OF_A_FULL_FILE = OF_EVERY_FILE | {
     "callback_metrics",
     "logged",
     "random_state",
+    "loaders",
     "callbacks",
     "lr_scheduler_classes",
     "lr_schedulers",
@@ -83,7 +84,7 @@ def saved(trainer: Trainer, path: Path, **arguments: Any) -> dict[str, Any]:
 
 def training_in(found: dict[str, Any]) -> dict[str, Any]:
     # The random state is the process's, and an evaluation's loaders draw from it.
-    return {key: found[key] for key in sorted(OF_TRAINING - {"random_state"})}
+    return {key: found[key] for key in sorted(OF_TRAINING - {"random_state", "loaders"})}
 
 
 def fitted(folder: Path, *callbacks: Callback, module: LightningModule | None = None, **arguments: Any) -> Trainer:

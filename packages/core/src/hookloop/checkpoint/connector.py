@@ -13,7 +13,7 @@ from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
-from hookloop.metrics.saving import load_metric_states, metric_states
+from hookloop.metrics.saving import load_metric_states, metric_objects, metric_states
 from hookloop.module import LightningModule
 from hookloop.module.saving import load_weights
 from hookloop.random_state import random_state, set_random_state
@@ -34,7 +34,7 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         callback_metrics                    # the latest values, for monitors of the resumed run
         hyper_parameters, hparams_name      # see hyperparameters/entries.py; the same of the datamodule
         logged                              # what the running epoch's means and metric objects have taken in
-        random_state                        # of every global generator
+        random_state, loaders               # of every global generator; where training is in its loaders
         on_save_checkpoint of callbacks and module, who may add to it
 
     Args:
@@ -69,10 +69,12 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
     checkpoint["optimizer_classes"] = [type(optimizer).__name__ for optimizer in optimizers]
     checkpoint["lr_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
     checkpoint["lr_scheduler_classes"] = [type(scheduler).__name__ for scheduler in schedulers]
-    logged = run.training_recorder.state_dict()
+    metrics = metric_objects(run.module)
+    logged = run.training_recorder.state_dict(metrics)
     checkpoint["callback_metrics"] = logged.pop("callback_metrics")
-    checkpoint["logged"] = {**logged, "metrics": metric_states(run.module)}
+    checkpoint["logged"] = {**logged, "metrics": metric_states(run.recorder.metrics_to_keep(metrics))}
     checkpoint["random_state"] = random_state()
+    checkpoint["loaders"] = run.loaders.state_dict()
     checkpoint["precision"] = run.strategy.precision.state_dict()
     if run.datamodule is not None and overrides(run.datamodule, LightningDataModule, "state_dict"):
         checkpoint["datamodule"] = run.datamodule.state_dict()
@@ -227,11 +229,13 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]
     _load_states("scheduler", schedulers, checkpoint, "lr_schedulers", "lr_scheduler_classes")
     run.strategy.precision.load_state_dict(checkpoint["precision"])
     _restore_gradients(run.module, checkpoint.get("gradients", {}))
-    state = checkpoint.get("random_state")
+    state, loaders = checkpoint.get("random_state"), checkpoint.get("loaders")
 
     def go_on() -> None:
-        run.recorder.load_epoch(logged, run.strategy.root_device)
+        run.recorder.load_epoch(logged, metric_objects(run.module), run.strategy.root_device)
         load_metric_states(run.module, logged.get("metrics", {}), run.strategy.root_device)
+        if loaders is not None:
+            run.loaders.load_state_dict(loaders)
         if state is not None:
             set_random_state(state)
 

@@ -144,32 +144,44 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
             self._running = self.triples()
         return next(self._running)
 
-    def triples(self) -> Iterator[tuple[Any, int, int]]:
-        """An iteration that belongs to the caller: when it is let go of, the workers that it started end."""
+    def triples(self, begin: int = 0, ready: Callable[[], None] | None = None) -> Iterator[tuple[Any, int, int]]:
+        """An iteration that belongs to the caller: when it is let go of, the workers that it started end.
+
+        Args:
+            begin: batches that are done. The iterables begin after them by themselves; here they only count.
+            ready: called when the iterables are open, and nothing is read yet.
+        """
         opened: Opened = []
         self._opened = opened
         try:
-            yield from self._in_sequence(opened) if self.mode == "sequential" else self._together(opened)
+            through = self._in_sequence if self.mode == "sequential" else self._together
+            yield from through(opened, begin, ready or _nothing)
         except GeneratorExit:
             opened.clear()  # not after another exception: its traceback holds them, and `reset` has to find them
             raise
         opened.clear()
 
-    def _in_sequence(self, opened: Opened) -> Iterator[tuple[Any, int, int]]:
+    def _in_sequence(self, opened: Opened, begin: int, ready: Callable[[], None]) -> Iterator[tuple[Any, int, int]]:
         limits = self._limits or [math.inf] * len(self._flattened)
         for dataloader_idx, (iterable, limit) in enumerate(zip(self._flattened, limits, strict=True)):
-            if limit <= 0:
+            done = int(min(begin, limit, length(iterable))) if begin else 0
+            begin -= done
+            if limit - done <= 0:
                 continue  # no workers are started for nothing
             opened[:] = [iter(iterable)]
-            stop = None if limit == math.inf else int(limit)
-            for batch_idx, batch in enumerate(islice(opened[0], stop)):
+            if done:
+                ready()  # the loaders after it begin as they would have begun
+            stop = None if limit == math.inf else int(limit) - done
+            for batch_idx, batch in enumerate(islice(opened[0], stop), start=done):
                 yield batch, batch_idx, dataloader_idx
 
-    def _together(self, opened: Opened) -> Iterator[tuple[Any, int, int]]:
+    def _together(self, opened: Opened, begin: int, ready: Callable[[], None]) -> Iterator[tuple[Any, int, int]]:
         total = self.length() if self._limits is not None else math.inf
-        stop = None if total == math.inf else int(total)
+        stop = None if total == math.inf else int(total) - begin
         together, put_together = MODES[self.mode][1], self._structure.put_together
-        for batch_idx, values in enumerate(islice(together(self._flattened, opened), stop)):
+        opened[:] = [iter(iterable) for iterable in self._flattened]
+        ready()
+        for batch_idx, values in enumerate(islice(together(self._flattened, opened), stop), start=begin):
             yield put_together(values), batch_idx, 0
 
     @classmethod
@@ -188,13 +200,15 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         return self.__dict__ | {"_running": None, "_opened": []}
 
 
+def _nothing() -> None:
+    """Nobody waits for the iterables to be open."""
+
+
 def _min_size(iterables: list[Any], opened: Opened) -> Iterator[Sequence[Any]]:
-    opened[:] = [iter(iterable) for iterable in iterables]
     return zip(*opened, strict=False)
 
 
 def _max_size(iterables: list[Any], opened: Opened) -> Iterator[Sequence[Any]]:
-    opened[:] = [iter(iterable) for iterable in iterables]
     over = object()
     running = list(opened)
     while True:
@@ -210,7 +224,6 @@ def _max_size(iterables: list[Any], opened: Opened) -> Iterator[Sequence[Any]]:
 
 
 def _max_size_cycle(iterables: list[Any], opened: Opened) -> Iterator[Sequence[Any]]:
-    opened[:] = [iter(iterable) for iterable in iterables]
     over = object()
     unfinished = set(range(len(opened)))
     yielded = False

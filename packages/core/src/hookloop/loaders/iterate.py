@@ -1,7 +1,8 @@
 """Batches with their index, each knowing whether it is the last one."""
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -27,8 +28,29 @@ def keeps_its_length(loader: Any) -> bool:
     return isinstance(loader, list | tuple | range)
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How an epoch begins of which some batches may be done.
+
+    Attributes:
+        inside: the batch at which what is opened begins.
+        unread: batches that are to be read and left out.
+        opened: called when it is open.
+        left_out: called when they are left out; where one batch is read ahead, when the next one is there.
+        look_ahead: called before a batch is read ahead.
+        over: called when there are no more batches.
+    """
+
+    inside: int = 0
+    unread: int = 0
+    opened: Callable[[], None] | None = None
+    left_out: Callable[[], None] | None = None
+    look_ahead: Callable[[], None] | None = None
+    over: Callable[[], None] | None = None
+
+
 def iterate(
-    loader: Iterable[Any], batches: float, skip: int = 0, sure: bool | None = None
+    loader: Iterable[Any], batches: float, skip: int = 0, sure: bool | None = None, start: Start | None = None
 ) -> Iterator[tuple[int, Any, bool]]:
     """Index, batch, and whether it is the last one, for at most `batches` batches.
 
@@ -38,27 +60,39 @@ def iterate(
     Args:
         loader: anything that can be iterated.
         batches: how many of its batches to use, `math.inf` for all.
-        skip: how many are done already: they are read and left out.
+        skip: how many are done already.
         sure: whether so many batches are sure to come; None asks `keeps_its_length`.
+        start: what of those that are done the loader still gives, and who is told; None: all of them, nobody.
     """
     iterator = iter(loader)
+    start = Start(unread=skip) if start is None else start
     if batches != math.inf and (keeps_its_length(loader) if sure is None else sure):
         count = int(batches)
-        for _ in islice(iterator, skip):
+        for _ in islice(iterator, start.unread):
             pass
+        if start.left_out is not None:
+            start.left_out()
         # zip asks the range first: when that is exhausted, no batch too many is read.
         return zip(range(skip, count), iterator, chain(repeat(False, count - skip - 1), (True,)), strict=False)
-    limit = None if batches == math.inf else int(batches)
-    return _read_ahead(islice(iterator, limit), skip)
+    limit = None if batches == math.inf else int(batches) - skip + start.unread
+    return _read_ahead(islice(iterator, limit), skip, start)
 
 
-def _read_ahead(iterator: Iterator[Any], skip: int) -> Iterator[tuple[int, Any, bool]]:
+def _read_ahead(iterator: Iterator[Any], skip: int, start: Start) -> Iterator[tuple[int, Any, bool]]:
     nothing = object()
-    index = 0
+    index = skip - start.unread
     batch = next(iterator, nothing)
-    while batch is not nothing:
+    while True:
+        if index == skip and start.left_out is not None:
+            start.left_out()
+        if batch is nothing:
+            break
+        if start.look_ahead is not None:
+            start.look_ahead()
         following = next(iterator, nothing)
         if index >= skip:
             yield index, batch, following is nothing
         index += 1
         batch = following
+    if start.over is not None:
+        start.over()

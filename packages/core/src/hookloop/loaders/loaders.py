@@ -1,5 +1,6 @@
 """`Loaders`: the loaders of a run, asked for when they are needed, and how many batches of each are used."""
 
+import copy
 import math
 import warnings
 import weakref
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch.utils.data import DataLoader
 
 from hookloop.limits import Limits
-from hookloop.loaders.iterate import iterate, keeps_its_length, length
+from hookloop.loaders.iterate import Start, iterate, keeps_its_length, length
+from hookloop.loaders.place import Place, own_generators
+from hookloop.loaders.position import positioned
 from hookloop.loaders.source import Source
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ class Loaders:
         combined: what stands for several loaders; in evaluation, only if it puts their batches together.
         streams: what the loops go through, one after another: in training one, in evaluation perhaps several.
         batches: batches used of each stream, by stage; `math.inf` for all of one without a length.
+        in_fit: whether the run trains: then a checkpoint says where it is in its training loaders.
+        place: that; None before the training loaders were asked for.
         asked_in: the epoch from which `reload_dataloaders_every_n_epochs` counts, by stage.
     """
 
@@ -42,6 +47,8 @@ class Loaders:
     combined: "dict[str, CombinedLoader]" = field(default_factory=dict)
     streams: dict[str, list[Any]] = field(default_factory=dict)
     batches: dict[str, Batches] = field(default_factory=dict)
+    in_fit: bool = False
+    place: Place | None = None
     asked_in: dict[str, float] = field(default_factory=dict)
     _opened: "list[weakref.ref[Any]]" = field(default_factory=list)
 
@@ -53,11 +60,17 @@ class Loaders:
         """
         if "train" not in self.given:
             given, combined, counts = self._ask("train", "max_size_cycle")
+            running = self.parts["train"]
+            if self.in_fit:
+                self.place = Place(running, self.place)
+                running = self.place.running
             if combined is None:
-                stream, batches = self.parts["train"][0], counts[0]
+                stream, batches = running[0], counts[0]
             else:
-                stream, batches = combined, combined.length(counts)
-                self.combined["train"] = combined
+                # A copy: what the user passed keeps the loaders that it was given.
+                stream, batches = copy.copy(combined), combined.length(counts)
+                stream.flattened = running
+                self.combined["train"] = stream
             if batches == 0 and self.limits.limit_train_batches != 0:
                 which = "The training dataloader"
                 if combined is not None and len(counts) > 1:
@@ -84,12 +97,45 @@ class Loaders:
             for index, count in enumerate(counts):
                 if count == 0 and getattr(self.limits, f"limit_{stage}_batches") != 0:
                     warnings.warn(f"The {stage} dataloader {index} has no batch: it is passed over.", stacklevel=2)
+            running = self._repeatable(stage)
             if combined is not None and combined.mode != "sequential":
-                self.combined[stage] = combined
-                self._keep(stage, given, [combined], [combined.length(counts)])
+                self.combined[stage] = together = copy.copy(combined)
+                together.flattened = running
+                self._keep(stage, given, [together], [combined.length(counts)])
             else:
-                self._keep(stage, given, self.parts[stage], counts)
+                self._keep(stage, given, running, counts)
         return list(self.streams[stage])
+
+    def _repeatable(self, stage: str) -> list[Any]:
+        """The loaders as they are gone through: inside a fit, what workers draw depends on epoch and position alone."""
+        if not self.in_fit or stage != "val":
+            return self.parts[stage]
+        running = []
+        for part in self.parts[stage]:
+            found = positioned(part) if getattr(part, "num_workers", 0) else None
+            running.append(part if found is None else found[0])
+        return running
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is in its loaders, and the states of the validation loaders' own generators."""
+        return {
+            "train": None if self.place is None else self.place.state_dict(),
+            "val": [
+                [generator.get_state() for generator in own_generators(part)] for part in self.parts.get("val", [])
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another process was; the loaders have been asked for.
+
+        Raises:
+            CheckpointError: there are other training loaders than there were.
+        """
+        if self.place is not None and state["train"] is not None:
+            self.place.load_state_dict(state["train"])
+        for part, saved in zip(self.parts.get("val", []), state["val"], strict=False):
+            for generator, drawn in zip(own_generators(part), saved, strict=False):
+                generator.set_state(drawn)
 
     def _ask(self, stage: str, mode: "Mode") -> "tuple[Any, CombinedLoader | None, Batches]":
         """Ask for the loaders of a stage.
@@ -143,7 +189,7 @@ class Loaders:
             self.asked_in[stage] = epoch if counts else -math.inf
         if not due:
             return False
-        before = self.parts[stage]
+        before = self._gone_through(stage)
         del self.given[stage]
         if stage == "train":
             self.training()
@@ -152,9 +198,14 @@ class Loaders:
         from hookloop.loaders.workers import shut_down
 
         for part in before:
-            if not any(part is kept for kept in self.parts[stage]):
+            if not any(part is kept for kept in self._gone_through(stage)):
                 shut_down(part)
         return True
+
+    def _gone_through(self, stage: str) -> list[Any]:
+        """The single loaders of a stage, or what is gone through in their place."""
+        combined = self.combined.get(stage)
+        return list(self.streams[stage]) if combined is None else list(combined.flattened)
 
     def count_epochs_from(self, epoch: int) -> None:
         """The training loader was asked for, and training begins in this epoch.
@@ -180,17 +231,29 @@ class Loaders:
                     told.append(sampler)
 
     def iterate(self, stream: Any, batches: float, skip: int = 0) -> Iterator[tuple[int, Any, bool]]:
-        """Index, batch, and whether it is the last one; see `hookloop.loaders.iterate`."""
+        """Index, batch, and whether it is the last one; see `hookloop.loaders.iterate`.
+
+        Of a training epoch of which some batches are done, those are not read again wherever that can be had.
+        """
+        training = self.place is not None and any(stream is one for one in self.streams.get("train", []))
+        start = self.place.start(stream, skip) if training and self.place is not None else Start(unread=skip)
+        iterator, sure = self._open(stream, start)
+        return iterate(iterator, batches, skip, sure, start)
+
+    def _open(self, stream: Any, start: Start) -> tuple[Iterator[Any], bool]:
+        """An iterator of a stream's batches, and whether as many are sure to come as it promises."""
         for combined in self.combined.values():
             if combined is stream:
                 written = combined.iterates_as_written()
-                alone = map(itemgetter(0), combined.triples() if written else combined)
-                return iterate(alone, batches, skip, sure=written and combined.keeps_its_length)
+                alone = map(itemgetter(0), combined.triples(start.inside, start.opened) if written else combined)
+                return alone, written and combined.keeps_its_length
         iterator = iter(stream)
+        if start.opened is not None:
+            start.opened()
         if type(iterator).__weakrefoffset__:
             # Weak, so that a loader which is left early ends its workers as soon as nobody goes through it any more.
             self._opened = [one for one in self._opened if one() is not None] + [weakref.ref(iterator)]
-        return iterate(iterator, batches, skip, sure=keeps_its_length(stream))
+        return iterator, keeps_its_length(stream)
 
     def release(self) -> None:
         """End all workers: those that are persistent, and those of an iteration that an exception ended."""

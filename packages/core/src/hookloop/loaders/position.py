@@ -10,7 +10,7 @@ import copy
 import random
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -37,52 +37,63 @@ class Positions:
         self._generators = generators
         self._numbered = numbered
         self._begin = 0
-        self._skipped: Callable[[], None] | None = None
+        self._drawn: list[Any] | None = None
 
-    def begin_at(self, batch: int, order: dict[str, Any], skipped: Callable[[], None]) -> None:
+    def begin_at(self, batch: int, order: dict[str, Any], drawn: list[Any]) -> None:
         """Have the next epoch begin at a batch.
 
         Args:
             batch: its index in the epoch.
             order: the random state from which the epoch's order was drawn.
-            skipped: called when the sampler is there, before anything is drawn for that batch.
+            drawn: the states of the loader's own generators at that batch.
         """
-        self._begin, self.order, self._skipped = batch, order, skipped
+        self._begin, self.order, self._drawn = batch, order, drawn
+
+    def begin_anew(self) -> None:
+        """Have the next epoch begin at its first batch, in an order of its own."""
+        self._begin, self._drawn = 0, None
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[Any]:
-        if self._numbered:
-            return self._number()
-        # torch's samplers draw with the first batch, after the DataLoader has drawn a seed for its workers: that one is
-        # drawn again when it is gone through again, so the state is that of this moment.
-        if self._skipped is not None:
-            self._restore()
-            return self._from_position(iter(self.sampler))
-        self._remember()
-        iterator: Iterator[Any] = iter(self.sampler)
-        return iterator
+    def __getattr__(self, name: str) -> Any:
+        # batch_size, drop_last and whatever else somebody asks the sampler of a loader for.
+        if name.startswith("__") or name == "sampler":
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
 
-    def _from_position(self, indices: Iterator[Any]) -> Iterator[Any]:
-        begin, skipped = self._begin, self._skipped
-        self._begin, self._skipped = 0, None
-        assert skipped is not None
+    def __iter__(self) -> Iterator[Any]:
+        # A chain, which asks the sampler itself for each index: this costs a batch nothing.
+        return self._number() if self._numbered else chain.from_iterable(self._open())
+
+    def _open(self) -> Iterator[Iterator[Any]]:
+        """The sampler's iterator, when the first index is asked for: that is when torch's samplers draw the order.
+
+        Not when the DataLoader is opened: it draws a seed for its workers then, others are opened after it, and
+        workers that live on draw no new seed.
+        """
+        begin, drawn = self._begin, self._drawn
+        self._begin, self._drawn = 0, None
+        if drawn is None:
+            self._remember()
+            yield iter(self.sampler)
+            return
+        now = random_state()
+        self._restore()
+        indices = iter(self.sampler)
         for _ in islice(indices, begin):
             pass
-        skipped()
-        yield from indices
+        set_random_state(now)
+        for generator, state in zip(self._generators, drawn, strict=True):
+            generator.set_state(state)
+        yield indices
 
     def _number(self) -> Iterator[Any]:
-        # Runs when the first index is asked for. Workers that live on draw no new seed for themselves, so that this is
-        # the moment which is the same in every epoch.
         begin = self._begin
-        if self._skipped is None:
-            self._remember()
-        else:
-            self._restore()
-        seed = _peek_at_a_seed()
-        indices = iter(self.sampler) if self._skipped is None else self._from_position(iter(self.sampler))
+        opening = self._open()
+        indices = next(opening)
+        assert self.order is not None
+        seed = _first_draw_of(self.order["global"]["torch"])
         for position, index in enumerate(indices, start=begin):
             yield _Numbered(seed, position, index)
 
@@ -124,10 +135,10 @@ def _arrive(seed: int, position: int, index: Any) -> Any:
     return index
 
 
-def _peek_at_a_seed() -> int:
-    """What torch's global generator would draw next; it is not drawn."""
+def _first_draw_of(state: torch.Tensor) -> int:
+    """What a generator in this state draws first."""
     generator = torch.Generator()
-    generator.set_state(torch.get_rng_state())
+    generator.set_state(state)
     return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor
 
 from hookloop.errors import MisconfigurationError
@@ -129,10 +130,13 @@ class Entry:
                 self._reduced = self._accumulator.compute()
         return self._reduced
 
-    def state_dict(self) -> dict[str, Any] | None:
-        """Everything but the arguments, as plain values; None for an object that accumulates by itself."""
-        if self._metric is not None:
-            return None
+    @property
+    def metric(self) -> Metric | None:
+        """The object that accumulates by itself, if it is one that was logged."""
+        return self._metric
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the arguments and a metric object, as plain values."""
         return {
             "settings": tuple(self.settings),
             "dataloader_idx": self.dataloader_idx,
@@ -143,11 +147,17 @@ class Entry:
 
     @classmethod
     def from_state(
-        cls, hook: str | None, key: str, index: int | None, state: Mapping[str, Any], device: torch.device
+        cls,
+        hook: str | None,
+        key: str,
+        index: int | None,
+        metric: Metric | None,
+        state: Mapping[str, Any],
+        device: torch.device,
     ) -> "Entry":
         """The entry that `state_dict` was taken of, with tensors on this device."""
         name = key if index is None else f"{key}/dataloader_idx_{index}"
-        entry = cls(hook, key, name, state["dataloader_idx"], None, tuple(state["settings"]))
+        entry = cls(hook, key, name, state["dataloader_idx"], metric, tuple(state["settings"]))
         entry.fresh = state["fresh"]
         value = state["step_value"]
         entry._step_value = value.to(device) if isinstance(value, Tensor) else value

@@ -11,7 +11,7 @@ from hookloop.batches import batch_size as size_of
 from hookloop.distributed import Collectives, SingleProcess
 from hookloop.errors import MisconfigurationError
 from hookloop.loggers import Logger
-from hookloop.metrics.accumulators import Loggable
+from hookloop.metrics.accumulators import Loggable, Metric
 from hookloop.metrics.entry import Entry
 from hookloop.metrics.results import Results, Values, reset_all, to_floats, to_tensors
 from hookloop.metrics.routing import Row, send
@@ -226,16 +226,33 @@ class Recorder:
         self._results = None
         self.batch = self.batch_size = self.dataloader_idx = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was logged so far, and what of the running training epoch: tensors and plain values."""
+    def state_dict(self, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+        """What was logged so far, and what of the running training epoch: tensors and plain values.
+
+        Args:
+            metrics: the module's metric objects by name.
+        """
         training = next((results for results in self._live() if results.training), None)
         running = training is not None and not training.epoch_ended
         return {
             "callback_metrics": _copies(self.callback_metrics),
             "logged_metrics": _copies(self.logged_metrics),
-            "epoch": results_state(training) if training is not None and running else [],
+            "epoch": results_state(training, metrics) if training is not None and running else [],
             "evaluated_batches": self._evaluated_batches,
         }
+
+    def metrics_to_keep(self, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+        """The metric objects whose contents a resumed run goes on with.
+
+        Not those of an epoch that has ended, which are reset before the next one; nor those of a validation, which a
+        resumed run begins anew.
+
+        Args:
+            metrics: the module's metric objects by name.
+        """
+        done = [results for results in self._live() if not results.training or results.epoch_ended]
+        reset = {id(entry.metric) for results in done for entry in results.entries.values()}
+        return {name: metric for name, metric in metrics.items() if id(metric) not in reset}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what an earlier process logged, but for the running epoch: monitors find it."""
@@ -243,10 +260,16 @@ class Recorder:
         self._logged.update(state.get("logged_metrics", {}))
         self._evaluated_batches = state.get("evaluated_batches", 0)
 
-    def load_epoch(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on with the training epoch that an earlier process was in, after `begin`."""
+    def load_epoch(self, state: Mapping[str, Any], metrics: Mapping[str, Metric], device: torch.device) -> None:
+        """Go on with the training epoch that an earlier process was in, after `begin`.
+
+        Args:
+            state: what `state_dict` gave.
+            metrics: the module's metric objects by name.
+            device: where the next values will be.
+        """
         assert self._results is not None
-        load_results(self._results, state.get("epoch", []), device)
+        load_results(self._results, state.get("epoch", []), metrics, device)
 
     def forget(self) -> None:
         """Forget everything: what a sanity check logged concerns nobody."""

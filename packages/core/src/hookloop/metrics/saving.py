@@ -13,46 +13,63 @@ from hookloop.metrics.results import Results
 _PLAIN = (int, float, bool, str, type(None))
 
 
-def results_state(results: Results) -> list[dict[str, Any]]:
-    """The entries of an epoch of training; those of metric objects are theirs, see `metric_states`."""
+def results_state(results: Results, metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
+    """The entries of an epoch of training.
+
+    Args:
+        results: of the epoch.
+        metrics: the module's metric objects by name. Of an entry of one, the name is kept; what it has taken in is kept
+            by `metric_states`. An object that is no attribute of the module has no name, and its entry is left out.
+    """
+    names = {id(metric): name for name, metric in metrics.items()}
     return [
-        {"hook": hook, "key": key, "index": index, **state}
+        {"hook": hook, "key": key, "index": index, "metric": names.get(id(entry.metric)), **entry.state_dict()}
         for (hook, key, index), entry in results.entries.items()
-        if (state := entry.state_dict()) is not None
+        if entry.metric is None or id(entry.metric) in names
     ]
 
 
-def load_results(results: Results, states: list[dict[str, Any]], device: torch.device) -> None:
+def load_results(
+    results: Results, states: list[dict[str, Any]], metrics: Mapping[str, Metric], device: torch.device
+) -> None:
     """Put saved entries into an epoch that has just begun.
 
     Args:
         results: of the epoch.
         states: what `results_state` gave.
+        metrics: the module's metric objects by name.
         device: where tensors go: there the next values will be.
     """
     for state in states:
-        hook, key, index = state["hook"], state["key"], state["index"]
-        results.entries[hook, key, index] = Entry.from_state(hook, key, index, state, device)
+        hook, key, index, name = state["hook"], state["key"], state["index"], state["metric"]
+        if name is None or name in metrics:
+            metric = None if name is None else metrics[name]
+            results.entries[hook, key, index] = Entry.from_state(hook, key, index, metric, state, device)
 
 
-def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """What the module's metric objects have taken in, by their names in the module.
+def metric_states(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """What metric objects have taken in, by their names.
 
     An object that accumulates by itself is known by update, compute and reset; what it knows is in its attributes.
     Those that are tensors, numbers, strings, or lists of them are kept, which is what torchmetrics' are made of.
     """
     return {
         name: {key: value for key, value in vars(metric).items() if not key.startswith("__") and _is_plain(value)}
-        for name, metric in _metrics(module)
+        for name, metric in metrics.items()
     }
 
 
 def load_metric_states(module: nn.Module, states: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
     """Give the module's metric objects what `metric_states` took."""
-    for name, metric in _metrics(module):
+    for name, metric in metric_objects(module).items():
         for key, value in states.get(name, {}).items():
             if key in vars(metric):
                 vars(metric)[key] = _on(value, device)
+
+
+def metric_objects(module: nn.Module) -> dict[str, Metric]:
+    """The module's metric objects, its own attributes and those of its parts, by name."""
+    return dict(_metrics(module))
 
 
 def _metrics(module: nn.Module) -> Iterator[tuple[str, Metric]]:

@@ -501,7 +501,7 @@ class Trainer(TrainerAttributes):
             training_recorder=recorder if fn is TrainerFn.FITTING or module is not self._fitted else self._fit_recorder,
             progress=self._progress,
             limits=self._limits,
-            loaders=Loaders(sources, self._limits),
+            loaders=Loaders(sources, self._limits, in_fit=fn is TrainerFn.FITTING),
             optimization=self._optimization_for(fn, module),
             state=self._state,
             inference_mode=options.inference_mode,

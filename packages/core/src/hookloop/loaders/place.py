@@ -1,0 +1,203 @@
+"""`Place`: where training is in its loaders. What a checkpoint keeps of it, and how a resumed epoch begins there."""
+
+import copy
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from hookloop.errors import CheckpointError
+from hookloop.loaders.iterate import Start, keeps_its_length, length
+from hookloop.loaders.position import Positions, generators_of, positioned
+from hookloop.random_state import random_state, set_random_state
+from hookloop.warning_categories import PossibleUserWarning
+
+if TYPE_CHECKING:
+    from hookloop.loaders.combined import CombinedLoader
+
+_SLOW_S = 1.0
+"""Reading and leaving out what was done is worth a word from here on, in seconds."""
+
+
+class Place:
+    """The training loaders of one run.
+
+    Args:
+        parts: every single loader.
+        before: the place that this one takes over from, whose loaders go on with their workers if they are kept.
+
+    Attributes:
+        running: what is gone through in their place: a twin that can begin anywhere, or the loader itself.
+    """
+
+    def __init__(self, parts: list[Any], before: "Place | None" = None) -> None:
+        self.running: list[Any] = []
+        self._parts = parts
+        self._positions: list[Positions | None] = []
+        for part in parts:
+            running, positions = (before and before._of(part)) or _run(part)
+            self.running.append(running)
+            self._positions.append(positions)
+        self._began: dict[str, Any] | None = None
+        self._ahead: list[Any] | None = None
+        self._resumed: dict[str, Any] | None = None
+
+    def _of(self, part: Any) -> tuple[Any, Positions | None] | None:
+        for known, running, positions in zip(self._parts, self.running, self._positions, strict=True):
+            if known is part:
+                return running, positions
+        return None
+
+    # what a checkpoint keeps
+
+    def state_dict(self) -> dict[str, Any]:
+        """How the running epoch's order was drawn, and the loaders' own states: tensors and plain values."""
+        if self._resumed is not None:
+            return self._resumed  # nothing has been read since it was loaded
+        states = self._ahead or self._own_states()
+        return {
+            "began": self._began,
+            "parts": [
+                {
+                    "order": None if positions is None else positions.order,
+                    "generators": [one.get_state() for one in own_generators(part)],
+                    "state": state,
+                }
+                for part, positions, state in zip(self._parts, self._positions, states, strict=True)
+            ],
+        }
+
+    def _own_states(self) -> list[Any]:
+        return [part.state_dict() if _has_state(part) else None for part in self._parts]
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another process was; the next iteration begins there.
+
+        Raises:
+            CheckpointError: there are other loaders than there were.
+        """
+        saved = state["parts"]
+        if [len(one["generators"]) for one in saved] != [len(own_generators(part)) for part in self._parts]:
+            raise CheckpointError(
+                f"The checkpoint was saved with {len(saved)} training loader(s), and this run has "
+                f"{len(self._parts)}, or they draw from other generators. Resume with the loaders of the saved run."
+            )
+        self._resumed = state
+        for part, one in zip(self._parts, saved, strict=True):
+            for generator, drawn in zip(own_generators(part), one["generators"], strict=True):
+                generator.set_state(drawn)
+            if one["state"] is not None and _has_state(part):
+                part.load_state_dict(one["state"])
+
+    # going through
+
+    def start(self, stream: Any, skip: int) -> Start:
+        """How an epoch is opened of which `skip` batches are done.
+
+        Args:
+            stream: what is gone through: `running[0]`, or the CombinedLoader of `running`.
+            skip: batches that are done.
+        """
+        resumed, self._resumed = self._resumed, None
+        self._ahead = None
+        stateful = any(map(_has_state, self._parts))
+        ahead, over = (self._look_ahead, self._forget_ahead) if stateful else (None, None)
+        if not skip:
+            for positions in self._positions:
+                if positions is not None:
+                    positions.begin_anew()  # an epoch that was resumed at its very end has asked for nothing
+            if None in self._positions:
+                self._began = random_state()
+            return Start(look_ahead=ahead, over=over)
+        if stateful:
+            return Start(inside=skip, look_ahead=ahead, over=over)
+        now = random_state()
+        combined = None if stream is self.running[0] else stream
+        if resumed is None or not self._can_begin_inside(combined):
+            if resumed is not None and resumed["began"] is not None:
+                self._began = resumed["began"]
+                set_random_state(self._began)
+            return Start(unread=skip, left_out=_Reading(skip, now).end)
+        done = [skip] if combined is None else _done_of_each(combined, skip)
+        drawn = [[generator.get_state() for generator in own_generators(part)] for part in self._parts]
+        everything = zip(self._positions, resumed["parts"], done, drawn, strict=True)
+        for positions, one, batch, states in everything:
+            if positions is not None and batch and one["order"] is not None:
+                positions.begin_at(batch, one["order"], states)
+
+        def opened() -> None:
+            # A DataLoader draws a seed for its workers when it is opened; the saved run had done that before.
+            set_random_state(now)
+            for part, states in zip(self._parts, drawn, strict=True):
+                for generator, state in zip(own_generators(part), states, strict=True):
+                    generator.set_state(state)
+
+        return Start(inside=skip, opened=opened)
+
+    def _can_begin_inside(self, combined: "CombinedLoader | None") -> bool:
+        placed = all(positions is not None for positions in self._positions)
+        if combined is None or not placed:
+            return placed
+        return combined.iterates_as_written() and all(keeps_its_length(part) for part in self._parts)
+
+    def _look_ahead(self) -> None:
+        """A batch is about to be read ahead: what the loaders know now is what belongs to the batch before it."""
+        self._ahead = copy.deepcopy(self._own_states())
+
+    def _forget_ahead(self) -> None:
+        """The epoch is over: what the loaders know now is where the next one begins."""
+        self._ahead = None
+
+
+class _Reading:
+    """Batches are read and left out, because what gives them can only be gone through from its beginning."""
+
+    def __init__(self, batches: int, state: dict[str, Any]) -> None:
+        self._batches = batches
+        self._state = state
+        self._since = time.monotonic()
+
+    def end(self) -> None:
+        set_random_state(self._state)
+        seconds = time.monotonic() - self._since
+        if seconds >= _SLOW_S:
+            warnings.warn(
+                f"The training data has no index, so {self._batches} batches that were done before were read and left "
+                f"out, which took {seconds:.1f} s. A map-style dataset goes on at once, and so does a loader with "
+                "state_dict and load_state_dict, such as torchdata's StatefulDataLoader.",
+                category=PossibleUserWarning,
+                stacklevel=2,
+            )
+
+
+def _done_of_each(combined: "CombinedLoader", skip: int) -> list[int]:
+    """How many batches of each loader's running round are done, after so many of all."""
+    lengths = [int(length(one)) for one in combined.flattened]
+    limits = combined.limits or lengths
+    if combined.mode == "max_size_cycle":
+        return [(skip - 1) % each + 1 if each else 0 for each in lengths]
+    if combined.mode != "sequential":
+        return [min(skip, each) for each in lengths]
+    done = []
+    for each, limit in zip(lengths, limits, strict=True):
+        done.append(int(min(skip, each, limit)))
+        skip -= done[-1]
+    return done
+
+
+def _run(part: Any) -> tuple[Any, Positions | None]:
+    """What is gone through in place of a loader, and where it begins."""
+    found = None if _has_state(part) else positioned(part)
+    return (part, None) if found is None else found
+
+
+def _has_state(loader: Any) -> bool:
+    """Whether a loader knows by itself where it is, as torchdata's StatefulDataLoader does."""
+    return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+
+
+def own_generators(loader: Any) -> list[torch.Generator]:
+    """The generators that a loader and its samplers draw from; of what is no DataLoader nothing is known."""
+    return generators_of(loader) if isinstance(loader, DataLoader) else []
