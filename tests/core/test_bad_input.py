@@ -164,6 +164,12 @@ def test_an_argument_that_cannot_work_is_named_with_what_can(
     assert [name for name in names if name not in str(raised.value)] == [], str(raised.value)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none_is_told_what_there_is() -> None:
+    with pytest.raises(MisconfigurationError, match=r'accelerator="?\'?cuda.*"?cpu'):
+        Trainer(accelerator="cuda")
+
+
 def test_an_absurd_limit_is_no_overflow(tmp_path: Path) -> None:
     trainer = quiet(tmp_path, max_epochs=LOTS, max_steps=3)
     trainer.fit(Model(), data())

@@ -295,3 +295,39 @@ def test_a_penalty_in_backward_equals_one_in_the_loss_of_the_plain_loop(tmp_path
     module = Penalizes()
     fitted(tmp_path, module)
     assert_same(module, net)
+
+
+def test_a_warm_up_after_the_step_counts_the_step_once_the_override_is_through(tmp_path: Path) -> None:
+    """As in Lightning, whose documentation shows warm-ups in this form."""
+    net = network()
+    optimizer = adam(net)
+    for steps in range(EPOCHS * BATCHES):
+        optimizer.zero_grad()
+        loss_of(net, list(loader())[steps % BATCHES]).backward()
+        optimizer.step()
+        if steps < 7:
+            for group in optimizer.param_groups:
+                group["lr"] = (steps + 1) / 7 * 0.05
+    counted: list[tuple[str, int]] = []
+
+    class WarmsUp(Regression):
+        def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+            optimizer.step(closure=optimizer_closure)
+            counted.append(("optimizer_step", self.trainer.global_step))
+            if self.trainer.global_step < 7:
+                for group in optimizer.param_groups:
+                    group["lr"] = (self.trainer.global_step + 1) / 7 * 0.05
+
+        def on_after_optimizer_step(self, optimizer: Optimizer) -> None:
+            counted.append(("on_after_optimizer_step", self.trainer.global_step))
+
+    module = WarmsUp()
+    trainer = fitted(tmp_path, module)
+
+    assert_same(module, net)
+    assert trainer.global_step == EPOCHS * BATCHES
+    assert counted == [
+        moment
+        for step in range(EPOCHS * BATCHES)
+        for moment in (("optimizer_step", step), ("on_after_optimizer_step", step + 1))
+    ]

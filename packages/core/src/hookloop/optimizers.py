@@ -53,6 +53,7 @@ class Optimization:
         gradient_clip_algorithm: "norm" or "value", None if not given.
         configured: whether a fit has filled it.
         clips: whether configure_gradient_clipping has anything to do: there is a value, or the module overrides it.
+        uncounted: optimizers that the module's own optimizer_step has stepped, until it is through.
     """
 
     gradient_clip_val: int | float | None = None
@@ -62,6 +63,7 @@ class Optimization:
     schedulers: list[LRSchedulerConfig] = field(default_factory=list)
     configured: bool = False
     clips: bool = False
+    uncounted: list[Optimizer] = field(default_factory=list)
 
 
 if TYPE_CHECKING:

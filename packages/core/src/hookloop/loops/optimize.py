@@ -96,7 +96,7 @@ def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | 
         hooks.on_before_optimizer_step(optimizer)  # gradients complete and unscaled
         configure_gradient_clipping
         optimizer.step(); global_step += 1         # torch's own step hooks run around it
-        hooks.on_after_optimizer_step(optimizer)
+        hooks.on_after_optimizer_step(optimizer)   # inside the module's optimizer_step these two wait for its end
 
     Args:
         run: the run.
@@ -108,9 +108,27 @@ def step_optimizer(run: Run, optimizer: Optimizer, closure: Callable[[], Any] | 
         What the optimizer's step returned.
     """
     result = run.strategy.optimizer_step(optimizer, closure, partial(before_step, run, optimizer), **kwargs)
+    if run.recorder.hook == "optimizer_step":
+        # As Lightning counts: a warm-up that reads global_step after the step, in the override, finds that of before.
+        run.optimization.uncounted.append(optimizer)
+    else:
+        _count_step(run, optimizer)
+    return result
+
+
+def optimizer_step_of_module(run: Run, batch_idx: int, closure: Callable[[], Any]) -> None:
+    """Call the module's own optimizer_step, and count the steps that it took when it is through."""
+    optimization = run.optimization
+    optimization.uncounted.clear()  # of one that raised
+    run.hooks.own.optimizer_step(run.progress.epoch, batch_idx, optimization.lightning_optimizers[0], closure)
+    for optimizer in optimization.uncounted:
+        _count_step(run, optimizer)
+    optimization.uncounted.clear()
+
+
+def _count_step(run: Run, optimizer: Optimizer) -> None:
     run.progress.global_step += 1
     run.hooks.on_after_optimizer_step(optimizer)
-    return result
 
 
 def before_step(run: Run, optimizer: Optimizer) -> None:

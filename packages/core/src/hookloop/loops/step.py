@@ -13,7 +13,13 @@ from hookloop.batches import map_batch
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fetches_batches, fit_step, overrides
 from hookloop.loops.backward import explain_failed_backward
-from hookloop.loops.optimize import before_step, gradients_are_there, step_optimizer, step_schedulers
+from hookloop.loops.optimize import (
+    before_step,
+    gradients_are_there,
+    optimizer_step_of_module,
+    step_optimizer,
+    step_schedulers,
+)
 from hookloop.loops.parts import strategy_part
 from hookloop.loops.stopping import may_stop
 from hookloop.loops.transfer import transfer_function
@@ -196,8 +202,7 @@ def finish_window(stepper: Stepper, validates: bool) -> None:
         return
     progress.accumulating = False
     if stepper.custom_optimizer_step:
-        wrapped = run.optimization.lightning_optimizers[0]
-        run.hooks.own.optimizer_step(progress.epoch, progress.batch - 1, wrapped, gradients_are_there)
+        optimizer_step_of_module(run, progress.batch - 1, gradients_are_there)
     else:
         step_optimizer(run, optimizer)
     progress.window_filled = 0
@@ -240,8 +245,7 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
         return loss
 
     if stepper.custom_optimizer_step:
-        wrapped = run.optimization.lightning_optimizers[0]
-        run.hooks.own.optimizer_step(run.progress.epoch, batch_idx, wrapped, closure)
+        optimizer_step_of_module(run, batch_idx, closure)
         if outputs is None:
             raise MisconfigurationError(
                 f"{type(run.module).__name__}.optimizer_step did not run its closure, so this "
