@@ -101,8 +101,8 @@ class Hooks:
     ) -> None:
         """A batch is done.
 
-        `outputs` holds what training_step returned, detached, with the loss under "loss", divided by the number of
-        batches in its accumulation window; {} if it returned None.
+        `outputs` holds what training_step returned, detached, with the loss under "loss"; {} if it returned None. With
+        automatic optimization the loss is divided by the number of batches in its accumulation window.
         """
 
     # validation

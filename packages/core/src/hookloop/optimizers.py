@@ -43,7 +43,7 @@ class LRSchedulerConfig:
 
 @dataclass(slots=True)
 class Optimization:
-    """What a fit optimizes with; empty in the other entry points.
+    """What a fit optimizes with. While its module is evaluated it is the last fit's; empty for any other module.
 
     Attributes:
         optimizers: torch's optimizers.

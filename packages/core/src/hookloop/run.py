@@ -32,7 +32,7 @@ class Run:
         progress: how far training has come; this and nothing else is where the run is.
         limits: how far it may go.
         loaders: its data.
-        optimization: optimizers, schedulers and clipping; empty but in a fit.
+        optimization: optimizers, schedulers and clipping, of the module's last fit; empty if it was never fitted.
         state: entry point, stage, status, and the wish to stop.
         inference_mode: whether evaluation runs under torch.inference_mode rather than no_grad.
         detect_anomaly: whether a loss that is NaN or infinite is an error.

@@ -63,7 +63,7 @@ class TrainerView(Protocol):
 
     @property
     def training(self) -> bool:
-        """Whether a training batch or epoch hook is running."""
+        """Whether a fit is running, from its setup to its teardown, and neither its sanity check nor a validation."""
         ...
 
     @property

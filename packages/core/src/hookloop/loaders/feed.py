@@ -23,7 +23,7 @@ class Fetched(NamedTuple):
 
 
 class DataLoaderIter(Iterator[tuple[Any, int, int]]):
-    """An iterator of `(batch, batch_idx, dataloader_idx)`, the same object in every step of a run.
+    """An iterator of `(batch, batch_idx, dataloader_idx)`, the same object in every step of an epoch.
 
     It reads one batch ahead, so that hooks before a step get the batch that the step will fetch first, and the loop
     knows whether there is anything left for another step.

@@ -81,19 +81,19 @@ class LightningModule(ManualOptimization, SavedModule):
         """
 
     def train_dataloader(self) -> Any:
-        """The loader, or any iterable of batches, for training."""
+        """For training: any iterable of batches, or several of them in a list, a dict or a CombinedLoader."""
         return None
 
     def val_dataloader(self) -> Any:
-        """One loader, or a list of them, for validation."""
+        """For validation: any iterable of batches, or several in a list, a dict or a CombinedLoader."""
         return None
 
     def test_dataloader(self) -> Any:
-        """One loader, or a list of them, for testing."""
+        """For testing, likewise."""
         return None
 
     def predict_dataloader(self) -> Any:
-        """One loader, or a list of them, for prediction."""
+        """For prediction, likewise."""
         return None
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

@@ -275,9 +275,10 @@ class Trainer(TrainerAttributes):
         """Train a module. A second fit of the same module goes on where the first one ended.
 
         Args:
-            model: what to train.
-            train_dataloaders: any iterable of batches; None takes the datamodule's, or the module's own.
-            val_dataloaders: one or several for validation, likewise.
+            model: what to train, or what torch.compile made of it: then its steps run compiled.
+            train_dataloaders: any iterable of batches, or several in a list, a dict or a CombinedLoader; or a
+                datamodule. None takes the datamodule's, or the module's own.
+            val_dataloaders: the same for validation.
             datamodule: supplies loaders that were not passed.
             ckpt_path: a checkpoint to resume from: a path, or "best" or "last" as checkpoint callbacks answer it.
             weights_only: False loads a checkpoint that holds other objects than tensors and plain values, and runs
@@ -323,7 +324,8 @@ class Trainer(TrainerAttributes):
 
         Args:
             model: None takes the module of the last entry point, with its best checkpoint if a callback knows one.
-            dataloaders: one or several; None takes the datamodule's, or the module's own.
+            dataloaders: any iterable of batches, or several in a list, a dict or a CombinedLoader; or a datamodule.
+                None takes the datamodule's, or the module's own.
             ckpt_path: a checkpoint to load the weights from: a path, "best" or "last".
             verbose: print the metrics.
             datamodule: supplies loaders that were not passed.
@@ -370,7 +372,7 @@ class Trainer(TrainerAttributes):
 
         Args:
             model: see `validate`.
-            dataloaders: one or several; None takes the datamodule's, or the module's own.
+            dataloaders: see `validate`.
             datamodule: supplies loaders that were not passed.
             return_predictions: False keeps nothing, for callbacks that write predictions away; None is True.
             ckpt_path: see `validate`.
