@@ -117,7 +117,12 @@ def batch_size(batch: Any) -> tuple[int, bool]:
         MisconfigurationError: the batch holds nothing with a size.
     """
     sizes: list[int] = []
-    _collect_sizes(batch, sizes)
+    # Tensors are measured here and not in a call of their own: batches of a list of tensors are the usual ones.
+    for part in batch if type(batch) is list or type(batch) is tuple else (batch,):
+        if isinstance(part, Tensor):
+            sizes.append(part.size(0) if part.ndim > 0 else 1)
+        else:
+            _collect_sizes(part, sizes)
     if not sizes:
         raise MisconfigurationError(
             f"The batch size cannot be told from a batch of type {type(batch).__name__} that holds no tensor. "
@@ -130,12 +135,8 @@ def _collect_sizes(part: Any, sizes: list[int]) -> None:
     if isinstance(part, Tensor):
         sizes.append(part.size(0) if part.ndim > 0 else 1)
     elif isinstance(part, list | tuple | deque | UserList):
-        # Tensors are measured here and not in a call of their own: batches of a list of tensors are the usual ones.
         for value in part:
-            if isinstance(value, Tensor):
-                sizes.append(value.size(0) if value.ndim > 0 else 1)
-            else:
-                _collect_sizes(value, sizes)
+            _collect_sizes(value, sizes)
     elif isinstance(part, Mapping):
         for value in part.values():
             _collect_sizes(value, sizes)

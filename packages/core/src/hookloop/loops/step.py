@@ -156,7 +156,18 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         progress.batch_counted = True
         progress.window_filled -= 1
         return Next.END_EPOCH
-    outputs = _optimize(stepper, batch, batch_idx, steps)
+    if stepper.steps_directly:
+        # What _optimize and step_optimizer do, without the calls on the way: these are most of the steps there are.
+        outputs = _gradients(stepper, batch, batch_idx)[1]
+        if steps:
+            optimizer = stepper.optimizer
+            assert optimizer is not None
+            before_step(run, optimizer)
+            optimizer.step()
+            progress.global_step += 1
+            hooks.on_after_optimizer_step(optimizer)
+    else:
+        outputs = _optimize(stepper, batch, batch_idx, steps)
 
     if stepper.feed is not None and stepper.feed.last is not None:
         batch, batch_idx, _, is_last = stepper.feed.last  # the step may have taken more than one
@@ -228,14 +239,6 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
         return outputs
     if optimizer is None or not steps:
         return _gradients(stepper, batch, batch_idx)[1]
-    if stepper.steps_directly:
-        # What step_optimizer does, without the calls on the way: these are most of the steps there are.
-        outputs = _gradients(stepper, batch, batch_idx)[1]
-        before_step(run, optimizer)
-        optimizer.step()
-        run.progress.global_step += 1
-        run.hooks.on_after_optimizer_step(optimizer)
-        return outputs
 
     outputs = None
 

@@ -114,9 +114,9 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
             following = run_batch(stepper, plan, batch, batch_idx, is_last)
             if state.received_signal is not None:
                 end_preempted(run)  # a validation that is due is owed by whoever resumes
-            if following is Next.END_EPOCH:
-                break
-            if following is Next.VALIDATE:
+            if following is not Next.GO_ON:
+                if following is Next.END_EPOCH:
+                    break
                 _validate(run, clock)
             cut = not is_last and (0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run)))
             if cut:

@@ -76,11 +76,12 @@ class Entry:
         self._reduced = None
         self.fresh = True
         if isinstance(value, Tensor):
-            if value.numel() != 1 or value.ndim or not value.is_floating_point():
+            if value.ndim or not value.is_floating_point():
                 value = self._scalar(value)
             if not self._enable_graph:
-                # A copy: `loss += penalty` after the call would change the value that was logged.
-                value = value.detach().clone()
+                # A copy: `loss += penalty` after the call would change the value that was logged. And .data, because
+                # nobody sees what is copied: detach() would make a view of it, with a version to be kept track of.
+                value = value.data.clone()
             if self.on_step:
                 self._step_value = value
             if self._accumulator is not None:

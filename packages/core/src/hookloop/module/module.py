@@ -172,10 +172,11 @@ class LightningModule(ManualOptimization, SavedModule):
             MisconfigurationError: the hook may not log, the value cannot be logged, or the same key was logged
                 with other settings.
         """
-        if self._recorder is None:
+        recorder = self._recorder
+        if recorder is None:
             log_without_a_run(name)
             return
-        self._recorder.log(
+        recorder.log(
             name,
             value,
             prog_bar,
