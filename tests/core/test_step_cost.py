@@ -95,8 +95,10 @@ def with_callbacks(callbacks: Sequence[Callback]) -> int:
     return calls_per_step(Module.training_step, lambda: fit(Module(), *callbacks))
 
 
-def test_a_bare_training_step_makes_at_most_25_calls_more_than_a_plain_loop(plain: int, bare: int) -> None:
-    assert bare <= plain + 25
+def test_a_bare_training_step_makes_10_calls_more_than_a_plain_loop_7_of_them_for_hooks(plain: int, bare: int) -> None:
+    of_the_loop = ["train_batch", "_gradients", "before_step"]
+
+    assert bare == plain + len(of_the_loop) + len(HOOKS_OF_A_STEP)
     # The target's own number, where torch makes as many calls as when it was set.
     assert bare <= 165 or plain > 140
 
@@ -113,7 +115,6 @@ def test_a_hook_of_a_callback_costs_the_call_of_itself_and_the_first_one_a_dispa
     with_two_hooks_each = with_callbacks([TwoHooks() for _ in range(CALLBACKS)])
 
     assert with_two_hooks_each == bare + 2 * CALLBACKS
-    assert with_two_hooks_each <= plain + 50
     assert with_two_hooks_each <= 190 or plain > 140
 
 
@@ -151,7 +152,7 @@ def test_every_hook_of_a_step_that_the_module_overrides_costs_one_call(hook: str
     assert calls_per_step(Module.training_step, lambda: fit(module)) == bare + 1
 
 
-def test_a_value_logged_on_step_and_epoch_makes_at_most_20_calls(plain: int, bare: int) -> None:
+def test_a_value_logged_on_step_and_epoch_makes_6_calls_of_which_2_measure_the_batch(plain: int, bare: int) -> None:
     class Logging(Module):
         def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
             loss = nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
@@ -160,9 +161,19 @@ def test_a_value_logged_on_step_and_epoch_makes_at_most_20_calls(plain: int, bar
 
     logging = calls_per_step(Logging.training_step, lambda: fit(Logging()))
 
-    assert bare < logging <= bare + 20
-    assert logging <= plain + 45
+    assert logging == bare + 6
     assert logging <= 185 or plain > 140
+
+
+def test_a_second_value_of_a_batch_makes_4_calls_because_the_batch_is_measured_once(bare: int) -> None:
+    class Logging(Module):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            loss = nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+            self.log("loss", loss, on_step=True, on_epoch=True)
+            self.log("again", loss, on_step=True, on_epoch=True)
+            return loss
+
+    assert calls_per_step(Logging.training_step, lambda: fit(Logging())) == bare + 6 + 4
 
 
 def test_every_step_costs_the_same_but_those_that_send_to_loggers(bare: int) -> None:
@@ -175,7 +186,7 @@ def test_every_step_costs_the_same_but_those_that_send_to_loggers(bare: int) -> 
     assert all(steps[index] <= bare + 10 for index in sending)
 
 
-def test_clipping_and_accumulation_make_at_most_25_calls_a_step_more_than_a_plain_loop_that_does_both() -> None:
+def test_clipping_and_accumulation_make_at_most_4_calls_a_step_more_than_a_plain_loop_that_does_both() -> None:
     def train_plainly_in_windows(module: LightningModule) -> None:
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
         for batch_idx, batch in enumerate(batches()):
@@ -194,7 +205,7 @@ def test_clipping_and_accumulation_make_at_most_25_calls_a_step_more_than_a_plai
     )[windows]
 
     assert len(plain) == len(in_windows) == 10 * WINDOW
-    assert sum(in_windows) <= sum(plain) + 25 * 10 * WINDOW
+    assert sum(plain) < sum(in_windows) <= sum(plain) + 4 * 10 * WINDOW
 
 
 def evaluate_plainly(step: Callable[[list[Tensor], int], object]) -> None:
@@ -203,7 +214,7 @@ def evaluate_plainly(step: Callable[[list[Tensor], int], object]) -> None:
             step(batch, batch_idx)
 
 
-def test_validation_makes_at_most_5_calls_a_batch_more_than_a_plain_loop() -> None:
+def test_validation_makes_5_calls_a_batch_more_than_a_plain_loop_2_for_hooks_and_3_for_what_is_logged() -> None:
     def fit_and_validate() -> None:
         trainer(num_sanity_val_steps=0).fit(Module(), batches(), batches())
 
@@ -211,8 +222,7 @@ def test_validation_makes_at_most_5_calls_a_batch_more_than_a_plain_loop() -> No
     alone = calls_per_step(Module.validation_step, lambda: trainer().validate(Module(), batches(), verbose=False))
     in_a_fit = calls_per_step(Module.validation_step, fit_and_validate)
 
-    assert plain < alone <= plain + 5
-    assert in_a_fit <= plain + 5
+    assert alone == in_a_fit == plain + 5
 
 
 def test_prediction_makes_two_calls_a_batch_more_than_a_plain_loop_one_for_each_hook() -> None:
