@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, LightningModule, Trainer
 from hookloop.loggers import CSVLogger
+from hookloop.profilers import PassThroughProfiler
+from hookloop.utilities import CombinedLoader
 
 FIRST, LAST = 1_000, 6_000
 BATCHES_OF_AN_EPOCH = 10
@@ -58,6 +60,46 @@ class Module(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=0.001)
+
+
+class ByHand(Module):
+    """Manual optimization: two optimizers in turns, one of them with a closure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        first, second = self.optimizers()
+
+        def closure() -> Tensor:
+            second.zero_grad()
+            loss = super(ByHand, self).training_step(batch, batch_idx)
+            self.manual_backward(loss)
+            return loss
+
+        self.toggle_optimizer(first)
+        loss = super().training_step(batch, batch_idx)
+        self.manual_backward(loss)
+        self.clip_gradients(first, gradient_clip_val=1.0)
+        first.step()
+        first.zero_grad()
+        self.untoggle_optimizer(first)
+        second.step(closure)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.parameters(), lr=0.001), torch.optim.Adam(self.parameters(), lr=0.001)]
+
+
+class OfSeveral(Module):
+    """Its training batches are a dict, of a batch of each loader, and so are those of its combined validation."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch["left"], batch_idx) + super().training_step(batch["right"], batch_idx)
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        super().validation_step(batch, batch_idx)
 
 
 class Census(Callback):
@@ -115,6 +157,23 @@ def fit_in_short_epochs_with_validation(census: Census, folder: Path) -> None:
     run.fit(Module(), batches(BATCHES_OF_AN_EPOCH), batches(BATCHES_OF_AN_EPOCH))
 
 
+def fit_by_hand(census: Census, folder: Path) -> None:
+    trainer(census, folder, max_epochs=1).fit(ByHand(), batches(LAST))
+
+
+def fit_with_several_loaders(census: Census, folder: Path) -> None:
+    several = CombinedLoader({"left": batches(LAST), "right": batches(BATCHES_OF_AN_EPOCH)}, "max_size_cycle")
+    trainer(census, folder, max_epochs=1).fit(OfSeveral(), several)
+
+
+def validate_with_several_loaders(census: Census, folder: Path) -> None:
+    trainer(census, folder).validate(OfSeveral(), [batches(LAST // 2), batches(LAST // 2)], verbose=False)
+
+
+def fit_beside_a_profiler_that_is_off(census: Census, folder: Path) -> None:
+    trainer(census, folder, max_epochs=1, profiler=PassThroughProfiler()).fit(Module(), batches(LAST))
+
+
 def validate(census: Census, folder: Path) -> None:
     trainer(census, folder).validate(Module(), batches(LAST), verbose=False)
 
@@ -123,7 +182,19 @@ def predict_without_keeping(census: Census, folder: Path) -> None:
     trainer(census, folder).predict(Module(), batches(LAST), return_predictions=False)
 
 
-@pytest.mark.parametrize("run", [fit, fit_in_short_epochs_with_validation, validate, predict_without_keeping])
+@pytest.mark.parametrize(
+    "run",
+    [
+        fit,
+        fit_by_hand,
+        fit_with_several_loaders,
+        fit_beside_a_profiler_that_is_off,
+        fit_in_short_epochs_with_validation,
+        validate,
+        validate_with_several_loaders,
+        predict_without_keeping,
+    ],
+)
 def test_nothing_is_kept_of_5000_batches(run: Callable[[Census, Path], None], tmp_path: Path) -> None:
     census = Census(FIRST, LAST)
 
