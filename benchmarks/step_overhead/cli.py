@@ -12,6 +12,7 @@ from _machine import Machine
 from . import __doc__ as purpose
 from .column import COLUMNS
 from .measure import measure
+from .probe import STRETCH
 from .report import as_dict, calls_table, overhead_table, quiet_table
 from .subjects import subjects
 from .work import BATCH_SIZE, CLASSES, FEATURES
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="step_overhead", description=purpose)
     parser.add_argument("--quick", action="store_true", help="5 rounds of 60 steps: a look, not a result")
     parser.add_argument("--rounds", type=_positive, default=40, help="how often each cell is timed (default 40)")
-    parser.add_argument("--steps", type=_positive, default=100, help="steps that are timed each time (default 100)")
+    parser.add_argument("--steps", type=_steps, default=100, help="steps that are timed each time (default 100)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write everything to this file")
     options = parser.parse_args(arguments)
     rounds, steps = (5, 60) if options.quick else (options.rounds, options.steps)
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("median, ± half the distance between the quartiles. Compare within a column.")
     print("\n".join(f"  {column.title}: {column.meaning}" for column in COLUMNS if column.meaning), end="\n\n")
     print(overhead_table(results))
-    print("\nThe same from the quietest tenth of the rounds, where other programs disturb least:\n")
+    print(
+        f"\nThe same from the quietest tenth of all stretches of {STRETCH} steps, where other programs disturb least:\n"
+    )
     print(quiet_table(results))
     print("\nPython + C calls a step, the same in every run:\n")
     print(calls_table(results))
@@ -58,6 +61,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is given, and at least 1 is needed")
+    return number
+
+
+def _steps(text: str) -> int:
+    number = _positive(text)
+    if number < STRETCH:
+        raise argparse.ArgumentTypeError(f"{number} is given, and at least {STRETCH} are needed, one stretch")
     return number
 
 

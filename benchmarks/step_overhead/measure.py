@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 
 from .column import COLUMNS, Column
-from .probe import CallCounter, Probe, Stopwatch
+from .probe import STRETCH, CallCounter, Probe, Stopwatch
 from .screen import blank_screen
 from .subjects.subject import Subject
 from .work import loader
@@ -41,11 +41,13 @@ class Measured:
 
     Attributes:
         microseconds: CPU time of a step, one value for each round.
+        stretches: the same, one value for each stretch of all rounds.
         python_calls: of a step.
         c_calls: of a step.
     """
 
     microseconds: list[float] = field(default_factory=list)
+    stretches: list[float] = field(default_factory=list)
     python_calls: float = 0.0
     c_calls: float = 0.0
 
@@ -91,7 +93,9 @@ def measure(subjects: Sequence[Subject], rounds: int, steps: int, report: Callab
             for cell in _turned(column, index):
                 watch = Stopwatch()
                 _run(cell, watch, steps)
-                results[cell.title][cell.subject].microseconds.append(watch.seconds / steps * 1e6)
+                measured = results[cell.title][cell.subject]
+                measured.microseconds.append(watch.seconds / steps * 1e6)
+                measured.stretches += [seconds / STRETCH * 1e6 for seconds in watch.laps]
     return results
 
 

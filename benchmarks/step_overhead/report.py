@@ -29,7 +29,7 @@ def overhead_table(results: Results) -> str:
 
 
 def quiet_table(results: Results) -> str:
-    """The same from the lower end of what each cell took, where other programs disturb least."""
+    """The same from the lower end of the stretches of each cell, where other programs disturb least."""
     return _times(
         results,
         lambda plain: f"{quiet(plain):.0f}",
@@ -38,8 +38,8 @@ def quiet_table(results: Results) -> str:
 
 
 def quiet(measured: Measured) -> float:
-    """Microseconds below which a tenth of the rounds stayed."""
-    values = sorted(measured.microseconds)
+    """Microseconds a step below which a tenth of the stretches stayed."""
+    values = sorted(measured.stretches)
     return values[len(values) // 10]
 
 

@@ -1,6 +1,6 @@
 """The work that every subject does: the same data, the same model, the same loss."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from .probe import Probe
+from .probe import STRETCH, Probe
 
 FEATURES = 32
 CLASSES = 2
@@ -54,13 +54,14 @@ class _ProbedSampler(Sampler[int]):
         return self._end
 
     def __iter__(self) -> Iterator[int]:
-        return chain(
-            range(self._start),
-            self._do(self._probe.start),
-            range(self._start, self._stop),
-            self._do(self._probe.stop),
-            range(self._stop, self._end),
-        )
+        parts: list[Iterable[int]] = [range(self._start), self._do(self._probe.start)]
+        begin = self._start
+        if self._probe.takes_laps:
+            for end in range(begin + STRETCH * BATCH_SIZE, self._stop + 1, STRETCH * BATCH_SIZE):
+                parts += [range(begin, end), self._do(self._probe.lap)]
+                begin = end
+        parts += [range(begin, self._stop), self._do(self._probe.stop), range(self._stop, self._end)]
+        return chain(*parts)
 
     def _do(self, action: Any) -> Iterator[int]:
         action()

@@ -1,5 +1,6 @@
 """hookloop."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
@@ -46,6 +47,9 @@ def trainer(*callbacks: Callback, **arguments: Any) -> Trainer:
 
 class Hookloop(Subject):
     name = "hookloop"
+
+    def supports(self, column: Column) -> bool:
+        return not column.bar or find_spec("hookloop_callbacks_progress") is not None
 
     def train(self, column: Column, loader: Any) -> None:
         callback = Active if column.hooks else Idle
