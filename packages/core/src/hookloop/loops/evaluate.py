@@ -9,7 +9,7 @@ import torch
 from hookloop.hook_checks import check_dataloader_idx, fetches_batches, fit_step, overrides
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.parts import batches_of, strategy_part
-from hookloop.loops.signals import end_preempted
+from hookloop.loops.signals import end_preempted, preemptible
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import is_epoch_of_validation
 from hookloop.module import LightningModule
@@ -57,7 +57,7 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
     outer = recorder.begin(training=False)
     metrics: list[dict[str, float]] = []
     try:
-        with eval_mode(run, kind), no_gradients(run.inference_mode and standalone):
+        with eval_mode(run, kind), no_gradients(run.inference_mode and standalone), preemptible(run):
             getattr(hooks, f"on_{kind}_start")()
             getattr(hooks, f"on_{kind}_epoch_start")()
             streams = list(zip(loaders, batches, strict=True))

@@ -15,11 +15,24 @@ def fetched_by(step: Callable[..., Any], feed: DataLoaderIter) -> Callable[..., 
 
 
 def fed(
-    feed: DataLoaderIter, batches: Iterator[tuple[int, Any, bool]], length: float, skipped: int
+    run: Run, feed: DataLoaderIter, batches: Iterator[tuple[int, Any, bool]], length: float, skipped: int
 ) -> Iterator[tuple[int, Any, bool]]:
     """Begin an epoch of training; for each step, the batch that it will fetch first."""
-    feed.begin((Fetched(batch, index, 0, is_last) for index, batch, is_last in batches), length, skipped)
+    feed.begin(
+        (Fetched(batch, index, 0, is_last) for index, batch, is_last in _sure_to_come(run, batches)), length, skipped
+    )
     return ((index, batch, is_last) for batch, index, _, is_last in feed.upcoming())
+
+
+def _sure_to_come(run: Run, batches: Iterator[tuple[int, Any, bool]]) -> Iterator[tuple[int, Any, bool]]:
+    """The batches. A step that goes on fetching does not wait for a worker whose death was kept back."""
+    while True:
+        if run.state.lost_worker is not None:
+            raise run.state.lost_worker
+        item = next(batches, None)
+        if item is None:
+            return
+        yield item
 
 
 def drop_step(run: Run) -> None:
@@ -83,5 +96,5 @@ def evaluate_fetching(
 
 def _all_of(run: Run, streams: list[tuple[Any, float]]) -> Iterator[Fetched]:
     for dataloader_idx, (stream, count) in enumerate(streams):
-        for batch_idx, batch, is_last in run.loaders.iterate(stream, count):
+        for batch_idx, batch, is_last in _sure_to_come(run, run.loaders.iterate(stream, count)):
             yield Fetched(batch, batch_idx, dataloader_idx, is_last)

@@ -7,6 +7,7 @@ from hookloop.errors import SIGTERMException
 from hookloop.hooks import add_note
 from hookloop.loggers import Logger
 from hookloop.loops.interrupts import DeferredInterrupts
+from hookloop.loops.lost_workers import LostWorkers
 from hookloop.loops.signals import PreemptionSignals
 from hookloop.run import Run
 from hookloop.stage import TrainerStatus
@@ -41,15 +42,17 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
     assert run.state.fn is not None
     failure: BaseException | None = None
     interrupts = DeferredInterrupts()
-    signals = PreemptionSignals(run.state)
+    signals, workers = PreemptionSignals(run.state), LostWorkers(run.state)
     run.state.status = TrainerStatus.RUNNING
     try:
         try:
             signals.watch()
+            workers.watch()
             try:
                 result = body()
             finally:
                 interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
+                workers.unwind()
         except BaseException as raised:  # noqa: BLE001 - KeyboardInterrupt and SystemExit unwind too; raised again below
             failure = raised
             run.state.status = TrainerStatus.INTERRUPTED
@@ -66,6 +69,7 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
         run.state.stage = None
         run.state.status = TrainerStatus.FINISHED if failure is None else TrainerStatus.INTERRUPTED
     finally:
+        workers.restore()
         signals.restore()
         interrupts.restore()
     if failure is None:

@@ -7,7 +7,7 @@ from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fetches_batches, overrides
 from hookloop.loops.evaluate import eval_mode, evaluation_step, no_gradients
 from hookloop.loops.parts import batches_of
-from hookloop.loops.signals import end_preempted
+from hookloop.loops.signals import end_preempted, preemptible
 from hookloop.loops.transfer import transfer_function
 from hookloop.module import LightningModule
 from hookloop.run import Run
@@ -47,7 +47,7 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
     step = evaluation_step(run, "predict_step", len(loaders))
     streams = list(zip(loaders, run.loaders.batches["predict"], strict=True))
     predictions: list[list[Any]] = [[] for _ in streams]
-    with eval_mode(run, "predict"), no_gradients(run.inference_mode):
+    with eval_mode(run, "predict"), no_gradients(run.inference_mode), preemptible(run):
         hooks.on_predict_start()
         hooks.on_predict_epoch_start()
         if fetches_batches(run.module, "predict_step"):

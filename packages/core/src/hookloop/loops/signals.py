@@ -3,10 +3,13 @@
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from hookloop.errors import SIGTERMException
+from hookloop.loops.lost_workers import is_loss_of_workers
 from hookloop.run import Run
 from hookloop.stage import TrainerState
 
@@ -50,6 +53,21 @@ class PreemptionSignals:
         self._state.received_signal = number
         if callable(self._before):
             self._before(number, frame)
+
+
+@contextmanager
+def preemptible(run: Run) -> Iterator[None]:
+    """Within it, a batch that never comes, because its worker died of the signal, ends the run as the signal does.
+
+    Raises:
+        SIGTERMException: a loader waited in vain after SIGTERM had come.
+    """
+    try:
+        yield
+    except Exception as raised:
+        if run.state.received_signal is None or not is_loss_of_workers(raised, run.state):
+            raise
+        end_preempted(run)
 
 
 def end_preempted(run: Run) -> None:

@@ -11,7 +11,7 @@ from hookloop.errors import MisconfigurationError
 from hookloop.loops.evaluate import evaluate
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.parts import batches_of, part, timed_optimizers
-from hookloop.loops.signals import end_preempted
+from hookloop.loops.signals import end_preempted, preemptible
 from hookloop.loops.step import Next, Stepper, finish_window, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
@@ -66,7 +66,7 @@ def train(run: Run, go_on: Callable[[], None] | None = None) -> None:
     run.loaders.count_epochs_from(progress.epoch)
     stepper, clock = Stepper.of(run), ValidationClock.of(progress)
     train_epoch = part(run, _train_epoch, "run_training_epoch")
-    with torch.enable_grad(), _watching(run), timed_optimizers(run):
+    with torch.enable_grad(), _watching(run), timed_optimizers(run), preemptible(run):
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
         if go_on is not None:
@@ -108,7 +108,7 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     if stepper.feed is not None:
         from hookloop.loops.fetching import fed  # a rare kind of step
 
-        batches = fed(stepper.feed, batches, stepper.training_batches, progress.batch)
+        batches = fed(run, stepper.feed, batches, stepper.training_batches, progress.batch)
     try:
         for batch_idx, batch, is_last in batches:
             following = run_batch(stepper, plan, batch, batch_idx, is_last)
