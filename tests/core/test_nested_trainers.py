@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from hookloop import Callback, LambdaCallback, LightningModule, Trainer
+from hookloop import Callback, LambdaCallback, LightningDataModule, LightningModule, Trainer
 from hookloop.errors import MisconfigurationError
 
+from .fitting import Regression, assert_same_training, equal, loader, trainer_in
 from .planted_world import assert_clean_run, assert_failed, assert_the_next_runs_work, fail, world_with
 from .planting import Fault
 
@@ -116,3 +117,67 @@ def test_a_trainer_used_inside_its_own_hook_is_refused_and_goes_on_unharmed(tmp_
 
     assert refused == ["fit", "validate", "predict"] * 4
     assert (trainer.current_epoch, trainer.global_step) == (2, 4)
+
+
+class Manual(Regression):
+    """The same steps by hand, one of which begins inside the optimizer's turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer = self.optimizers()
+        with self.toggled_optimizer(optimizer):
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+
+class RunsInside(Callback):
+    """In a hook of a fit, the same module and the same datamodule are run by another trainer."""
+
+    def __init__(self, folder: Path, entry: str) -> None:
+        self.folder = folder
+        self.entry = entry
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 2:
+            other = trainer_in(self.folder, max_epochs=1)
+            getattr(other, self.entry)(pl_module, datamodule=trainer.datamodule)
+            assert pl_module.trainer is trainer
+            assert trainer.datamodule.trainer is trainer
+
+
+class Data(LightningDataModule):
+    def train_dataloader(self) -> Any:
+        return loader()
+
+    def val_dataloader(self) -> Any:
+        return loader()
+
+
+@pytest.mark.parametrize("kind", [Regression, Manual])
+def test_a_module_that_another_trainer_validates_inside_its_fit_trains_and_logs_as_without(
+    kind: type[Regression], tmp_path: Path
+) -> None:
+    alone, nested = trainer_in(tmp_path), trainer_in(tmp_path, RunsInside(tmp_path, "validate"))
+    alone.fit(kind(), datamodule=Data())
+    module = kind()
+    nested.fit(module, datamodule=Data())
+
+    assert_same_training(nested, alone)
+    assert equal(nested.callback_metrics, alone.callback_metrics)
+    with pytest.warns(UserWarning, match="no trainer is running"):
+        module.log("later", 1.0)
+
+
+def test_a_module_that_another_trainer_fits_inside_its_fit_is_the_outer_ones_again(tmp_path: Path) -> None:
+    module, trainer = Manual(), trainer_in(tmp_path, RunsInside(tmp_path, "fit"), max_epochs=1)
+    trainer.fit(module, datamodule=Data())
+
+    assert (trainer.global_step, trainer.current_epoch) == (5, 1)
+    assert module.trainer is trainer
+    assert sorted(trainer.callback_metrics) == ["loss", "loss_epoch", "loss_step", "val_loss"]
+    expected = [*range(2), *range(5), *range(2, 5)]  # the inner fit's five batches come before the outer one's third
+    assert [int(mark[1:]) for mark in module.marks if mark.startswith("t")] == expected

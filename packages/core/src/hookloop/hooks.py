@@ -12,6 +12,7 @@ from hookloop.metrics import Recorder
 from hookloop.module import LightningModule
 from hookloop.profilers import Profiler, timed
 from hookloop.profilers.timing import listens
+from hookloop.stage import TrainerStatus
 from hookloop.view import TrainerView
 
 Call: TypeAlias = Callable[..., Any]
@@ -88,6 +89,7 @@ class CompiledHooks(HookCalls):
         self._trainer = trainer
         self._module = module
         self._datamodule = datamodule
+        self._datamodules_outer: TrainerView | None = None
         self._recorder = recorder
         self._profiler = profiler
         self._stage: str | None = None
@@ -95,6 +97,20 @@ class CompiledHooks(HookCalls):
         self._being_set_up: list[object] = []
         for name in (*MODULE_METHODS, "on_save_checkpoint"):
             setattr(self.own, name, self._own_method(name))
+
+    def attach(self) -> TrainerView | None:
+        """Tell module and datamodule who runs them.
+
+        Returns:
+            The trainer in a hook of which this run was started, if it runs the same module.
+        """
+        outer = self._module._join_run(self._trainer, self._recorder)
+        if self._datamodule is not None:
+            before = self._datamodule.trainer
+            if getattr(getattr(before, "state", None), "status", None) is TrainerStatus.RUNNING:
+                self._datamodules_outer = before
+            self._datamodule.trainer = self._trainer
+        return outer
 
     def compile(self, callbacks: Sequence[Callback]) -> None:
         """Compile the hooks for these callbacks. Newcomers in a running entry point are set up first.
@@ -196,11 +212,12 @@ class CompiledHooks(HookCalls):
             del exception  # its traceback holds this frame; see the end of `guarded`
 
     def detach(self) -> None:
-        """Let go of the callbacks and the module: they are not attached to a run any more."""
+        """Let go of the callbacks, the module and the datamodule: they are not attached to this run any more."""
         for callback in self.callbacks:
             _attach(callback, None)
-        self._module._recorder = None
         self._module._leave_run()
+        if self._datamodule is not None and self._datamodules_outer is not None:
+            self._datamodule.trainer = self._datamodules_outer
 
     def _owners(self) -> list[object]:
         """Everybody who has a setup, in its order."""

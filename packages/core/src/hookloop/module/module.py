@@ -23,18 +23,37 @@ class LightningModule(ManualOptimization, SavedModule):
     FIRST and NORMAL, before those of MONITOR and LAST.
     """
 
-    # Both are set for the time of a run; class attributes, so that they are there before __init__ is through.
+    # Set for the time of a run; class attributes, so that they are there before __init__ is through.
     _trainer: TrainerView | None = None
     _recorder: Recorder | None = None
+    _outer_links: Mapping[str, Any] | None = None
     _compiler: Callable[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle of a module is not attached to a trainer, and must not drag it along. It is not compiled
         # either: torch leaves out what module.compile() made, too.
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        for link in ("_compiler", "_trainer", "_recorder", "_backward_of_run", "_turns"):
+        for link in ("_compiler", *_LINKS):
             state.pop(link, None)
         return state
+
+    def _join_run(self, trainer: TrainerView, recorder: Recorder) -> TrainerView | None:
+        """A run begins.
+
+        Returns:
+            The trainer that runs this module already, and in a hook of which the new run was started. It has the module
+            back when that one ends. None if there is none.
+        """
+        outer = None if self._recorder is None else {link: getattr(self, link) for link in _LINKS}
+        self._trainer, self._recorder, self._outer_links = trainer, recorder, outer
+        self._backward_of_run = self._turns = None
+        return None if outer is None else outer["_trainer"]
+
+    def _leave_run(self) -> None:
+        super()._leave_run()
+        outer, self._recorder, self._outer_links = self._outer_links, None, None
+        for link, value in (outer or {}).items():
+            setattr(self, link, value)
 
     # the steps
 
@@ -288,6 +307,10 @@ class LightningModule(ManualOptimization, SavedModule):
     def _first_tensor(self) -> Tensor | None:
         parameter = next(self.parameters(), None)
         return parameter if parameter is not None else next(self.buffers(), None)
+
+
+_LINKS = ("_trainer", "_recorder", "_outer_links", "_backward_of_run", "_turns")
+"""What ties a module to a run."""
 
 
 def _undefined(module: LightningModule, signature: str) -> str:

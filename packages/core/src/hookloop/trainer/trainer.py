@@ -46,6 +46,7 @@ from hookloop.trainer.arguments import (
 from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.trainer.keywords import known_keywords
 from hookloop.trainer.reproducibility import check_torch_switches, torch_switches
+from hookloop.view import TrainerView
 from hookloop.warning_categories import PossibleUserWarning
 
 if TYPE_CHECKING:
@@ -256,6 +257,7 @@ class Trainer(TrainerAttributes):
         self._progress = Progress()
         self._state = TrainerState()
         self._run: Run | None = None
+        self._outer: TrainerView | None = None
         self._ckpt_path: str | None = None
         self._fitted: LightningModule | None = None
         self._optimization = Optimization()
@@ -510,10 +512,7 @@ class Trainer(TrainerAttributes):
             detect_anomaly=options.detect_anomaly,
             profiler=self._profiler if listens(self._profiler) else None,
         )
-        module._trainer = self
-        module._recorder = recorder
-        if datamodule is not None:
-            datamodule.trainer = self
+        self._outer = hooks.attach()
         return self._run
 
     def _optimization_for(self, fn: TrainerFn, module: LightningModule) -> Optimization:
@@ -542,10 +541,15 @@ class Trainer(TrainerAttributes):
             self._add_module_callbacks(run)
             return body()
 
+        outer, self._outer = self._outer, None
+        # To the CPU, or, if this run was started in a hook of another trainer's, to where that one needs it.
+        hand_back = Closing(self._strategy, "release", (run.module,))
+        if outer is not None:
+            hand_back = Closing(outer.strategy, "place", (run.module,))
         closing = (
             Closing(self._callbacks, "stop_listening"),
             Closing(run.loaders, "release"),
-            Closing(self._strategy, "release", (run.module,)),
+            hand_back,
             Closing(self._strategy.checkpoint_io, "teardown"),
             Closing(self._profiler, "describe"),
             Closing(self._profiler, "teardown", (stage,)),
