@@ -259,6 +259,15 @@ def test_a_checkpoint_of_a_module_with_a_compiled_part_has_plain_names_too(where
             assert_close(weights[name], weight)
 
 
+@pytest.mark.parametrize(("saved", "loaded"), [("init", "init"), ("nowhere", "configure_model"), ("init", "nowhere")])
+def test_a_module_with_a_compiled_part_comes_back_from_a_checkpoint(saved: str, loaded: str, tmp_path: Path) -> None:
+    path, module = tmp_path / "a.ckpt", CompilesAPart(saved)
+    fitted(module, tmp_path, max_epochs=1).save_checkpoint(path)
+    again = CompilesAPart.load_from_checkpoint(path, where=loaded)
+    for ours, theirs in zip(again.state_dict().values(), module.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_parts_that_are_compiled_inside_compiled_parts_keep_their_weights_apart(tmp_path: Path) -> None:
     class Nested(Silent):
         def __init__(self) -> None:

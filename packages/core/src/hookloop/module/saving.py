@@ -12,6 +12,7 @@ from hookloop.checkpoint_file import read_checkpoint, where_it_was
 from hookloop.errors import CheckpointError, MisconfigurationError
 from hookloop.hyperparameters import HyperparametersMixin
 from hookloop.hyperparameters.class_only import class_only
+from hookloop.module.compiled_names import names_in
 from hookloop.module.hooks import ModuleHooks
 
 
@@ -119,7 +120,9 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
         module.configure_model()
         module.on_load_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
-        load_weights(module, weights, strict, lambda state, strict: module.load_state_dict(state, strict=strict))
+        load_weights(
+            module, weights, strict, lambda state, strict: module.load_state_dict(names_in(module, state), strict=strict)
+        )
         first = next((value for value in weights.values() if isinstance(value, Tensor)), None)
         return module if first is None else module.to(first.device)
 

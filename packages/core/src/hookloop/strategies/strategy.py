@@ -16,7 +16,7 @@ from hookloop.checkpoint_file import checked_contents
 from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
 from hookloop.distributed import Collectives
 from hookloop.errors import MisconfigurationError
-from hookloop.module.compiled import names_in, plain_names
+from hookloop.module.compiled_names import names_in, plain_names
 from hookloop.precision import Precision
 from hookloop.strategies.initialization import tensors_on
 

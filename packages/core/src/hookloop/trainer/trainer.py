@@ -21,7 +21,8 @@ from hookloop.loaders import Loaders, Source
 from hookloop.loggers import Logger
 from hookloop.metrics import NullRecorder, Recorder
 from hookloop.module import LightningModule
-from hookloop.module.compiled import from_compiled, is_compiled, untraced
+from hookloop.module.compiled import from_compiled, untraced
+from hookloop.module.compiled_names import is_compiled
 from hookloop.optimizers import Optimization
 from hookloop.options import TrainerOptions
 from hookloop.precision import Precision
