@@ -285,6 +285,28 @@ def test_gradients_of_manual_optimization_are_watched_too(tmp_path: Path) -> Non
         trainer_in(tmp_path, detect_anomaly=True).fit(Manual(), loader(5))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_of_manual_optimization_is_watched_though_the_step_returns_none(value: float, tmp_path: Path) -> None:
+    class Manual(Regression):
+        automatic_optimization = False
+
+        def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+            loss = super().training_step(batch, batch_idx)
+            self.optimizers().zero_grad()
+            self.manual_backward(loss + value if batch_idx == 2 else loss)
+            self.optimizers().step()
+
+    module = Manual()
+    trainer = trainer_in(tmp_path, detect_anomaly=True)
+    message = (
+        rf"^The loss that Manual.manual_backward\(\) was called with is {value} in batch 2 of epoch 0 "
+        r"\(global_step=2\). The batch and the weights are finite"
+    )
+    with pytest.raises(AnomalyError, match=message):
+        trainer.fit(module, loader(5))
+    assert trainer.global_step == 2
+
+
 def test_other_errors_of_a_step_stay_as_they_are(tmp_path: Path) -> None:
     class Fails(Regression):
         def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -27,14 +27,28 @@ def watched(run: Run, training_step: Callable[..., Any]) -> Callable[..., Any]:
     def step(batch: Any, batch_idx: int, *more: Any) -> Any:
         output = training_step(batch, batch_idx, *more)
         loss = output.get("loss") if isinstance(output, Mapping) else output
-        if isinstance(loss, Tensor) and not bool(torch.isfinite(loss).all()):
-            raise AnomalyError(
-                f"The loss of {type(run.module).__name__}.training_step is {_shown(loss)} {_where(run, batch_idx)}. "
-                f"{_suspects(run, batch)}"
-            )
+        if isinstance(loss, Tensor):
+            look_at(run, loss, f"The loss of {type(run.module).__name__}.training_step", batch, batch_idx)
         return output
 
     return step
+
+
+def look_at(run: Run, loss: Tensor, which: str, batch: Any, batch_idx: int) -> None:
+    """Look at a loss; reading it waits for the device.
+
+    Args:
+        run: the run.
+        loss: the loss.
+        which: the beginning of the sentence: what it is.
+        batch: the running batch, in which the NaN may be already.
+        batch_idx: its index in the epoch.
+
+    Raises:
+        AnomalyError: it is NaN or infinite.
+    """
+    if not bool(torch.isfinite(loss).all()):
+        raise AnomalyError(f"{which} is {_shown(loss)} {_where(run, batch_idx)}. {_suspects(run, batch)}")
 
 
 @contextmanager

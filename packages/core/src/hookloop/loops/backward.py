@@ -19,12 +19,18 @@ def backward_by_hand(run: Run, loss: Tensor, *args: Any, **kwargs: Any) -> None:
 
     Raises:
         MisconfigurationError: it is no tensor, or no gradient can be computed from it.
+        AnomalyError: it is NaN or infinite, and anomalies are looked for.
     """
     where = f"{type(run.module).__name__}.manual_backward() was called with"
     if not isinstance(loss, Tensor):
         raise MisconfigurationError(
             f"{where} {loss!r} ({type(loss).__name__}), and a tensor is needed: the loss as it was computed."
         )
+    if run.detect_anomaly:
+        from hookloop.loops.anomalies import look_at  # only for those who look for one
+
+        called = f"The loss that {type(run.module).__name__}.manual_backward() was called with"
+        look_at(run, loss, called, run.recorder.batch, run.progress.batch)
     hooks, precision = run.hooks, run.strategy.precision
     scaled = precision.scale(loss)
     hooks.on_before_backward(scaled)
