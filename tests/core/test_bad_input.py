@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -145,6 +146,11 @@ ARGUMENTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"callbacks": [Keeps]}, ("Keeps", "instance")),
     ({"callbacks": 3}, ("3", "Callback")),
     ({"callbacks": [Keeps(1), Keeps(2)]}, ("Keeps", "state_key")),
+    ({"max_steps": torch.tensor([1, 2])}, ("max_steps=tensor", "Tensor", "numbers")),
+    ({"callbacks": torch.tensor([1])}, ("callbacks=tensor", "Tensor")),
+    ({"accelerator": numpy.array([1, 2])}, ("accelerator=array", "ndarray")),
+    ({"gradient_clip_val": LOTS}, ("gradient_clip_val=1000", "number")),
+    ({"devices": LOTS, "accelerator": "cpu"}, ("devices=1000", "more than")),
     ({"max_epoch": 3}, ("max_epoch", "max_epochs")),
     ({"gpus": 1}, ("gpus", "devices")),
 ]
@@ -423,6 +429,28 @@ def a_fraction_that_leaves_nothing(folder: Path) -> None:
     fit(folder, limit_train_batches=0.1)
 
 
+class Data(LightningDataModule):
+    """Has data for training."""
+
+    def train_dataloader(self) -> Any:
+        return data()
+
+
+@case(MisconfigurationError, "class Data", "Data(...)")
+def a_datamodules_class(folder: Path) -> None:
+    quiet(folder).fit(Model(), datamodule=Data)  # type: ignore[arg-type]
+
+
+@case(MisconfigurationError, "class Data", "Data(...)")
+def a_datamodules_class_in_place_of_loaders(folder: Path) -> None:
+    fit(folder, None, Data)
+
+
+@case(MisconfigurationError, "train_dataloaders=", "datamodule=", "one")
+def two_datamodules(folder: Path) -> None:
+    quiet(folder).fit(Model(), Data(), datamodule=Data())
+
+
 def logging(*arguments: Any, hook: str = "training_step", **settings: Any) -> Model:
     """A model that logs this in a hook."""
 
@@ -577,6 +605,80 @@ def a_module_that_brings_no_callbacks(folder: Path) -> None:
 @case(HookloopError, "optimizer_step", "closure")
 def an_optimizer_step_that_forgets_its_closure(folder: Path) -> None:
     fit(folder, with_methods(optimizer_step=lambda self, epoch, batch_idx, optimizer, optimizer_closure=None: None))
+
+
+@case(MisconfigurationError, "ckpt_path=3", "path")
+def a_number_for_a_checkpoint(folder: Path) -> None:
+    quiet(folder).fit(Model(), data(), ckpt_path=3)  # type: ignore[arg-type]
+
+
+@case(MisconfigurationError, "save_checkpoint(None)", "path")
+def a_checkpoint_that_is_saved_nowhere(folder: Path) -> None:
+    trainer = quiet(folder)
+    trainer.fit(Model(), data())
+    trainer.save_checkpoint(None)  # type: ignore[arg-type]
+
+
+@case(MisconfigurationError, "log_dict", "float", "self.log(name, value)")
+def a_number_for_log_dict(folder: Path) -> None:
+    fit(folder, with_methods(training_step=lambda self, batch, i: self.log_dict(0.5)))
+
+
+@case(MisconfigurationError, "['loss']", "string")
+def logging_under_a_list(folder: Path) -> None:
+    fit(folder, logging(["loss"], 0.5))
+
+
+@case(HookError, "training_step", "self", "batch, batch_idx")
+def a_step_without_self(folder: Path) -> None:
+    fit(folder, with_methods(training_step=lambda: None))
+
+
+@case(HookError, "on_train_start", "self, trainer, pl_module")
+def a_hook_without_self(folder: Path) -> None:
+    fit(folder, None, None, type("Selfless", (Callback,), {"on_train_start": lambda: None})())
+
+
+@case(MisconfigurationError, "automatic_optimization='no'", "False")
+def automatic_optimization_that_is_no_switch(folder: Path) -> None:
+    Model().automatic_optimization = "no"  # type: ignore[assignment]
+
+
+def by_hand(training_step: Callable[[Any, Any, int], Any], optimizers: int = 1) -> Model:
+    """A model with manual optimization."""
+
+    def configure(model: nn.Module) -> Any:
+        return [sgd(model) for _ in range(optimizers)]
+
+    return with_methods(training_step=training_step, configure_optimizers=configure, automatic_optimization=False)
+
+
+@case(MisconfigurationError, "clip_gradients", "list", "each")
+def clipping_several_optimizers_at_once(folder: Path) -> None:
+    fit(folder, by_hand(lambda self, batch, i: self.clip_gradients(self.optimizers(), 0.5), optimizers=2))
+
+
+@case(MisconfigurationError, "gradient_clip_algorithm=0", '"norm"')
+def clipping_by_a_number(folder: Path) -> None:
+    fit(folder, by_hand(lambda self, batch, i: self.clip_gradients(self.optimizers(), 0.5, 0)))
+
+
+@case(MisconfigurationError, "strict='yes'", "True, False or None")
+def strict_that_is_no_switch(folder: Path) -> None:
+    Model.load_from_checkpoint(folder / "any.ckpt", strict="yes")  # type: ignore[arg-type]
+
+
+@case(MisconfigurationError, "inference_mode", "inference_mode=False")
+def a_fit_inside_a_validation(folder: Path) -> None:
+    inside = LambdaCallback(on_validation_start=lambda trainer, module: fit(folder))
+    quiet(folder, inside).validate(Model(), data())
+
+
+@case(MisconfigurationError, "Model.weight", "inference_mode")
+def a_model_that_was_made_in_inference_mode(folder: Path) -> None:
+    with torch.inference_mode():
+        model = Model()
+    fit(folder, model)
 
 
 @pytest.mark.parametrize("mistake", CASES, ids=str)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hookloop import Callback, LambdaCallback, LightningModule, Order, Trainer
+from hookloop.errors import MisconfigurationError
 from hookloop.view import TrainerView
 
 from .installing import Site, installed_for_one_test
@@ -42,6 +43,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
     with installed_for_one_test(tmp_path / "site", monkeypatch) as site:
         yield site
+
+
+def test_callbacks_that_would_share_a_state_are_named_with_their_distributions(site: Site) -> None:
+    site.install("acme-bars", "2.5", factories={"acme": "acme_bars:make"}, modules={"acme_bars": BARS})
+    bars = importlib.import_module("acme_bars")
+    mine = type("Mine", (Callback,), {"state_key": "Saver", "state_dict": lambda self: {}})
+    message = r"Mine \(of .*test_explain\) and Saver \(of acme_bars; acme-bars 2\.5, {}\) both have the state_key"
+    with pytest.raises(MisconfigurationError, match=message.format("passed by you")):
+        Trainer(callbacks=[bars.Saver(), mine()], registered_callbacks=False)
+    trainer = Trainer()
+    with pytest.raises(MisconfigurationError, match=message.format("entry point acme = acme_bars:make")):
+        trainer.callbacks.append(mine())
 
 
 def explained(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> str:

@@ -13,14 +13,18 @@ class CallbackList(MutableSequence[Callback]):
 
     Args:
         callbacks: to begin with; copied.
+        supplier: tells who supplies a callback, for messages; None, or what is None or empty, tells nothing.
 
     Raises:
         MisconfigurationError: something in it is no callback, or two of them would share a state in a checkpoint. A
             change that is refused leaves the list as it was.
     """
 
-    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+    def __init__(
+        self, callbacks: Iterable[Callback] = (), supplier: Callable[[Callback], object] | None = None
+    ) -> None:
         self._items: list[Callback] = []
+        self._supplier = supplier
         self._changed: Callable[[CallbackList], None] | None = None
         self.replace(callbacks)
 
@@ -36,7 +40,7 @@ class CallbackList(MutableSequence[Callback]):
                     "run twice. Pass it once, or two objects."
                 )
         items.sort(key=order_of)
-        _check_state_keys(items)
+        _check_state_keys(items, self._supplier)
         before, self._items = self._items, items
         if self._changed is not None:
             try:
@@ -142,7 +146,7 @@ def _check_callback_type(callback: object, where: str = "callbacks holds") -> No
     )
 
 
-def _check_state_keys(callbacks: Iterable[Callback]) -> None:
+def _check_state_keys(callbacks: Iterable[Callback], supplier: Callable[[Callback], object] | None) -> None:
     owners: dict[str, Callback] = {}
     for callback in callbacks:
         if not overrides(callback, Hooks, "state_dict"):
@@ -150,7 +154,8 @@ def _check_state_keys(callbacks: Iterable[Callback]) -> None:
         first = owners.setdefault(_state_key(callback), callback)
         if first is not callback:
             raise MisconfigurationError(
-                f"Two callbacks would share one state in a checkpoint: {_with_home(first)} and {_with_home(callback)} "
+                f"Two callbacks would share one state in a checkpoint: {_with_home(first, supplier)} and "
+                f"{_with_home(callback, supplier)} "
                 f'both have the state_key "{callback.state_key}". Remove one, or define the property state_key so that '
                 "it differs between them."
             )
@@ -166,8 +171,9 @@ def _state_key(callback: Callback) -> str:
         ) from error
 
 
-def _with_home(callback: Callback) -> str:
-    return f"{type(callback).__qualname__} (of {type(callback).__module__})"
+def _with_home(callback: Callback, supplier: Callable[[Callback], object] | None = None) -> str:
+    known = supplier(callback) if supplier is not None else None
+    return f"{type(callback).__qualname__} (of {type(callback).__module__}{f'; {known}' if known else ''})"
 
 
 def merge_module_callbacks(callbacks: Iterable[Callback], of_module: Iterable[Callback]) -> list[Callback]:

@@ -267,7 +267,10 @@ def check_dataloader_idx(owners: Iterable[object], names: Iterable[str], several
 
 
 def _names(method: Callable[..., Any]) -> str:
-    return ", ".join(inspect.signature(method).parameters)
+    try:
+        return ", ".join(inspect.signature(method).parameters)
+    except ValueError:
+        return "no argument, not even self"
 
 
 def _check_names(owner: object, base: type, hooks: Iterable[str], others: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ def parse_indices(devices: Any, count: int, kind: str) -> list[int]:
             numbers = []
         devices = numbers[0] if "," not in devices and numbers else numbers
     if isinstance(devices, int) and not isinstance(devices, bool) and (devices == -1 or devices > 0):
-        devices = list(range(count if devices == -1 else devices))
+        devices = list(range(count if devices == -1 else min(devices, count + 1)))
     valid = isinstance(devices, list) and devices and all(type(index) is int and index >= 0 for index in devices)
     if not valid or len(set(devices)) != len(devices):
         raise MisconfigurationError(

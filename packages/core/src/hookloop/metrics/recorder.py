@@ -77,7 +77,10 @@ class Recorder:
         results = self._results
         index = self.dataloader_idx if add_dataloader_idx else None
         arguments = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, rank_zero_only)
-        entry = results.entries.get((self.hook, name, index)) if results is not None else None
+        try:
+            entry = results.entries.get((self.hook, name, index)) if results is not None else None
+        except TypeError:
+            entry = None  # a name that cannot be one
         if entry is None:
             entry = self._new_entry(name, value, index, arguments)
         elif entry.dataloader_idx != self.dataloader_idx:

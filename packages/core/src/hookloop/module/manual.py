@@ -38,6 +38,11 @@ class ManualOptimization(ModuleHooks):
 
     @automatic_optimization.setter
     def automatic_optimization(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise MisconfigurationError(
+                f"{type(self).__name__}.automatic_optimization={value!r} ({type(value).__name__}) is neither True nor "
+                "False."
+            )
         if self._backward_of_run is not None and value != self._automatic_optimization:
             raise MisconfigurationError(
                 f"{type(self).__name__}.automatic_optimization was set to {value!r} while the fit runs, whose "
@@ -157,10 +162,20 @@ class ManualOptimization(ModuleHooks):
             gradient_clip_algorithm: "norm" or "value"; None for the Trainer's, which is "norm" by default.
 
         Raises:
-            MisconfigurationError: the value is no number of at least 0, the algorithm is not known, or the Trainer was
-                given another one.
+            MisconfigurationError: this is no optimizer, the value is no number of at least 0, the algorithm is not
+                known, or the Trainer was given another one.
         """
         trainer = self.trainer
+        if not hasattr(optimizer, "param_groups"):
+            several = " Clip the gradients of each of several optimizers." if isinstance(optimizer, list) else ""
+            raise MisconfigurationError(
+                f"clip_gradients() got a {type(optimizer).__name__}, and an optimizer is needed: "
+                f"self.optimizers().{several}"
+            )
+        if not isinstance(gradient_clip_algorithm, str | None):
+            raise MisconfigurationError(
+                f'clip_gradients(gradient_clip_algorithm={gradient_clip_algorithm!r}): use "norm" or "value".'
+            )
         value = _chosen("gradient_clip_val", gradient_clip_val, trainer.gradient_clip_val or None)
         if isinstance(gradient_clip_algorithm, str):
             gradient_clip_algorithm = gradient_clip_algorithm.lower()
@@ -172,7 +187,7 @@ class ManualOptimization(ModuleHooks):
         strategy = trainer.strategy
         if value and not self.automatic_optimization and strategy.precision.scales_loss:
             strategy.precision.unscale(_unwrapped(trainer, optimizer) or optimizer)
-        strategy.clip_gradients(optimizer, value, algorithm or "norm")
+        strategy.clip_gradients(optimizer, value, "norm" if algorithm is None else algorithm)
 
     def _own_optimizer(self, optimizer: Any, method: str) -> Optimizer:
         trainer = self.trainer

@@ -214,6 +214,11 @@ class LightningModule(ManualOptimization, SavedModule):
 
     def log_dict(self, dictionary: Mapping[str, Loggable], **arguments: Any) -> None:
         """Log every item of `dictionary` under its key; `arguments` are those of `log`."""
+        if not hasattr(dictionary, "items"):
+            raise MisconfigurationError(
+                f"self.log_dict({dictionary!r}): a {type(dictionary).__name__} has no names. Pass a dict from names to "
+                "values; a single value is for self.log(name, value)."
+            )
         for name, value in dictionary.items():
             self.log(name, value, **arguments)
 

@@ -100,12 +100,16 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
         Raises:
             CheckpointError: the file cannot be read, lacks an argument that the constructor needs, or holds weights
                 that do not fit.
-            MisconfigurationError: an argument is not known, map_location is no device, or `strict` contradicts the
-                module's `strict_loading`.
+            MisconfigurationError: an argument is not known, map_location is no device, `strict` is none of these
+                values or contradicts the module's `strict_loading`.
         """
         from hookloop.hyperparameters.loading import check_map_location, construct  # not by every import
 
         check_map_location(map_location)
+        if not isinstance(strict, bool | None):
+            raise MisconfigurationError(
+                f"{cls.__name__}.load_from_checkpoint(strict={strict!r}) must be True, False or None."
+            )
         checkpoint = read_checkpoint(
             checkpoint_path, weights_only is not False, where_it_was if map_location is None else map_location
         )
@@ -121,7 +125,10 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
         module.on_load_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         load_weights(
-            module, weights, strict, lambda state, strict: module.load_state_dict(names_in(module, state), strict=strict)
+            module,
+            weights,
+            strict,
+            lambda state, strict: module.load_state_dict(names_in(module, state), strict=strict),
         )
         first = next((value for value in weights.values() if isinstance(value, Tensor)), None)
         return module if first is None else module.to(first.device)

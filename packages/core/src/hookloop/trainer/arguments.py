@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -111,7 +112,8 @@ def check_clipping(options: TrainerOptions) -> None:
         message = f"gradient_clip_val={value!r} must be a number of at least 0, or None for no clipping."
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise MisconfigurationTypeError(message)
-        if math.isnan(value) or value < 0:
+        too_large = isinstance(value, int) and value > sys.float_info.max
+        if too_large or math.isnan(value) or value < 0:
             raise MisconfigurationError(message)
     if algorithm is not None and algorithm not in CLIP_ALGORITHMS:
         raise MisconfigurationError(

@@ -29,9 +29,14 @@ def known_keywords(init: Init) -> Init:
             raise MisconfigurationTypeError(_by_name(positional))
         parameters = inspect.signature(init).parameters
         names = [name for name in parameters if name != "self"]
-        for name in passed:
+        for name, value in passed.items():
             if name not in parameters:
                 raise MisconfigurationTypeError(unknown_argument(name, names))
+            if hasattr(value, "__array__") and getattr(value, "ndim", None):
+                raise MisconfigurationTypeError(
+                    f"{name}={value!r} is a {type(value).__name__}, and no argument of Trainer takes one. Pass "
+                    "Python's own numbers, or a list of them."
+                )
         found = arguments_from_environment({name: parameters[name].annotation for name in names}, passed)
         try:
             init(self, **(found | passed))

@@ -5,15 +5,18 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
 
 from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
 from hookloop.checkpoint_io import CheckpointIO
 from hookloop.datamodule import LightningDataModule
-from hookloop.errors import MisconfigurationError
+from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
 from hookloop.hook_checks import overrides
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
@@ -171,7 +174,8 @@ class Trainer(TrainerAttributes):
         from hookloop.discovery import registered_callbacks as discover_callbacks
         from hookloop.trainer.plugins import sort_plugins
 
-        passed = CallbackList(as_callbacks(callbacks))
+        self._suppliers: dict[int, tuple[Callback, Provenance | str]] = {}
+        passed = CallbackList(as_callbacks(callbacks), partial(_supplier, self._suppliers))
         self._options = TrainerOptions(
             max_epochs=max_epochs,
             min_epochs=min_epochs,
@@ -249,10 +253,9 @@ class Trainer(TrainerAttributes):
         self._profiler = choose_profiler(profiler)
         registered = discover_callbacks(options)
         # With the callback, so that no other one can get its id.
-        self._suppliers: dict[int, tuple[Callback, Provenance | str]] = {
-            id(callback): (callback, origin) for callback, origin in registered
-        }
-        self._callbacks = CallbackList([*passed, *(callback for callback, _ in registered)])
+        self._suppliers |= {id(callback): (callback, origin) for callback, origin in registered}
+        everybody = [*passed, *(callback for callback, _ in registered)]
+        self._callbacks = CallbackList(everybody, partial(_supplier, self._suppliers))
         self._from_module: list[Callback] = []
         self._before_module: list[Callback] = []
         self._progress = Progress()
@@ -292,8 +295,8 @@ class Trainer(TrainerAttributes):
             CheckpointError: the checkpoint cannot be read, or does not fit.
         """
         model = self._checked(model, "fit", "training_step", "configure_optimizers")
-        if isinstance(train_dataloaders, LightningDataModule):
-            train_dataloaders, datamodule = None, train_dataloaders
+        _check_can_learn(model)
+        train_dataloaders, datamodule = _told_apart("train_dataloaders", train_dataloaders, datamodule)
         path = self._resolve(ckpt_path)
         given = {"train": train_dataloaders, "val": val_dataloaders}
         if val_dataloaders is not None and not overrides(model, LightningModule, "validation_step"):
@@ -386,8 +389,7 @@ class Trainer(TrainerAttributes):
         """
         checked = self._checked(model, "predict")
         path = self._resolve_for(model, ckpt_path)
-        if isinstance(dataloaders, LightningDataModule):
-            dataloaders, datamodule = None, dataloaders
+        dataloaders, datamodule = _told_apart("dataloaders", dataloaders, datamodule)
         run = self._put_together(TrainerFn.PREDICTING, checked, {"predict": dataloaders}, datamodule)
         keep = return_predictions is not False
         from hookloop.entry_points import run_prediction  # loaded by the first run
@@ -405,10 +407,15 @@ class Trainer(TrainerAttributes):
             storage_options: handed to the CheckpointIO that was passed in `plugins`; files have none.
 
         Raises:
-            MisconfigurationError: no module has been run yet, or there are storage_options and no use for them.
+            MisconfigurationError: no module has been run yet, filepath is no path, or there are storage_options and no
+                use for them.
             CheckpointError: it could not be written; a file of that name is unchanged.
         """
         run = self._running("save_checkpoint()")
+        if not isinstance(filepath, str | os.PathLike):
+            raise MisconfigurationTypeError(
+                f"save_checkpoint({filepath!r}): the file is a path, and no {type(filepath).__name__}."
+            )
         with self._profiler.profile("save_checkpoint"):
             from hookloop.checkpoint import dump  # loaded by the first run
 
@@ -457,8 +464,7 @@ class Trainer(TrainerAttributes):
         kind = "test" if fn is TrainerFn.TESTING else "validation"
         checked = self._checked(model, fn.value, f"{kind}_step")
         path = self._resolve_for(model, ckpt_path)
-        if isinstance(dataloaders, LightningDataModule):
-            dataloaders, datamodule = None, dataloaders
+        dataloaders, datamodule = _told_apart("dataloaders", dataloaders, datamodule)
         run = self._put_together(fn, checked, {stage.dataloader_prefix: dataloaders}, datamodule)
         from hookloop.entry_points import run_evaluation  # loaded by the first run
 
@@ -472,15 +478,8 @@ class Trainer(TrainerAttributes):
     def _put_together(
         self, fn: TrainerFn, module: LightningModule, given: Mapping[str, Any], datamodule: LightningDataModule | None
     ) -> Run:
-        if datamodule is not None:
-            if not isinstance(datamodule, LightningDataModule):
-                raise MisconfigurationError(
-                    f"datamodule={datamodule!r} ({type(datamodule).__name__}) is no LightningDataModule."
-                )
-            if any(loaders is not None for loaders in given.values()):
-                raise MisconfigurationError(
-                    f"trainer.{fn.value}() got loaders and a datamodule. Pass one or the other."
-                )
+        if datamodule is not None and any(loaders is not None for loaders in given.values()):
+            raise MisconfigurationError(f"trainer.{fn.value}() got loaders and a datamodule. Pass one or the other.")
         sources = {
             stage: Source.of(stage, given.get(stage), datamodule, module, self._profiler)
             for stage in ("train", "val", "test", "predict")
@@ -622,6 +621,11 @@ class Trainer(TrainerAttributes):
     def _resolve(self, ckpt_path: str | Path | None) -> str | None:
         if ckpt_path is None:
             return None
+        if not isinstance(ckpt_path, str | os.PathLike):
+            raise MisconfigurationTypeError(
+                f"ckpt_path={ckpt_path!r} ({type(ckpt_path).__name__}) must be a path, "
+                '"best" or "last", or None for no checkpoint.'
+            )
         path = self._answered(str(ckpt_path)) if ckpt_path in ("best", "last") else os.fspath(ckpt_path)
         if path is None:
             asked = ", ".join(type(callback).__name__ for callback in self.checkpoint_callbacks) or "there is none"
@@ -641,10 +645,67 @@ class Trainer(TrainerAttributes):
         return None
 
 
+def _check_can_learn(model: LightningModule) -> None:
+    """Nothing that is computed in torch.inference_mode has gradients, and nothing that was made in it can be trained.
+
+    Raises:
+        MisconfigurationError: it is on, or a parameter was made in it.
+    """
+    if torch.is_inference_mode_enabled():
+        raise MisconfigurationError(
+            "trainer.fit() was called inside torch.inference_mode(), in which there are no gradients. Call it outside; "
+            "a hook of validate, test or predict is inside, unless its trainer has inference_mode=False."
+        )
+    made_in_it = next((name for name, parameter in model.named_parameters() if parameter.is_inference()), None)
+    if made_in_it is not None:
+        raise MisconfigurationError(
+            f"{type(model).__name__}.{made_in_it} was made inside torch.inference_mode(), so it cannot be trained. "
+            "Make the module outside."
+        )
+
+
+def _told_apart(argument: str, loaders: Any, datamodule: Any) -> tuple[Any, LightningDataModule | None]:
+    """The loaders and the datamodule, which may be passed in place of loaders.
+
+    Raises:
+        MisconfigurationError: there are two datamodules, or what should be one is none.
+    """
+    if isinstance(loaders, LightningDataModule):
+        if datamodule is not None:
+            raise MisconfigurationError(
+                f"{argument}= got a {type(loaders).__name__} and datamodule= a {type(datamodule).__name__}. Pass one "
+                "datamodule."
+            )
+        loaders, datamodule = None, loaders
+    for given in (loaders, datamodule):
+        if isinstance(given, type) and issubclass(given, LightningDataModule):
+            raise MisconfigurationError(
+                f"The class {given.__name__} was passed as a datamodule, and an instance is needed: "
+                f"{given.__name__}(...)."
+            )
+    if datamodule is not None and not isinstance(datamodule, LightningDataModule):
+        raise MisconfigurationError(
+            f"datamodule={datamodule!r} ({type(datamodule).__name__}) is no LightningDataModule. Loaders go to "
+            f"{argument}=."
+        )
+    return loaders, datamodule
+
+
 def _advice(checkpoint_callbacks: Sequence[Callback]) -> str:
     if checkpoint_callbacks:
         return "give the callback a folder that stays the same from run to run (dirpath=...)"
     return "train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)"
+
+
+def _supplier(
+    known: "Mapping[int, tuple[Callback, Provenance | str]]", callback: Callback
+) -> "Provenance | str | None":
+    """Who supplies a callback; None for one of the user's own program."""
+    if id(callback) in known:
+        return known[id(callback)][1]
+    from hookloop.discovery import provenance  # not by every import
+
+    return provenance(callback)
 
 
 def _is_among(callback: Callback, callbacks: Sequence[Callback]) -> bool:
