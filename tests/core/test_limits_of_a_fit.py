@@ -53,6 +53,18 @@ class Counted:
         return self.stop and self.epochs >= min_epochs and self.steps >= min_steps
 
 
+@pytest.mark.parametrize(("hook", "epochs"), [("on_train_start", 0), ("on_train_epoch_start", 1)])
+def test_a_wish_to_stop_before_the_first_batch_is_obeyed_before_it(hook: str, epochs: int, tmp_path: Path) -> None:
+    class Stops(Callback):
+        pass
+
+    setattr(Stops, hook, lambda self, trainer, pl_module: setattr(trainer, "should_stop", True))
+    trainer, module = trainer_in(tmp_path, Stops()), Regression()
+    trainer.fit(module, loader(), loader())
+    assert module.marks == []
+    assert (trainer.current_epoch, trainer.global_step) == (epochs, 0)
+
+
 class Watches(Callback):
     """Writes down the batches, and asks to stop."""
 

@@ -185,9 +185,33 @@ def test_an_empty_loader_among_several_is_passed_over_and_keeps_its_index(tmp_pa
 @pytest.mark.parametrize("nothing", [[], {}, ()], ids=repr)
 def test_no_loader_at_all_gives_nothing(tmp_path: Path, entry_point: str, nothing: Any) -> None:
     module = Looks()
-    # What hooks log by epoch has no loader to belong to, and still a place.
     assert run(trainer_in(tmp_path), entry_point, module, nothing) == ([] if entry_point == "predict" else [{}])
     assert module.seen == []
+
+
+class Gathers(Looks):
+    """Puts together what its batches gave, which fails where there was none, as `torch.cat` of nothing does."""
+
+    def _gather(self) -> None:
+        torch.cat([torch.tensor([batch_idx]) for _, batch_idx, _ in self.seen])
+
+    on_validation_epoch_end = on_test_epoch_end = on_predict_epoch_end = _gather
+
+
+@pytest.mark.filterwarnings("ignore:The .* dataloader . has no batch")
+@pytest.mark.parametrize("nothing", [[], EMPTY, [EMPTY, EMPTY]], ids=["no loader", "an empty one", "two"])
+def test_without_a_batch_no_hook_of_an_evaluation_is_called(tmp_path: Path, nothing: Any) -> None:
+    loaders = 2 if nothing == [EMPTY, EMPTY] else 1
+    for entry_point in ENTRY_POINTS:
+        result = run(trainer_in(tmp_path), entry_point, Gathers(), nothing)
+        empty: Any = [[], []] if loaders == 2 else []
+        if entry_point != "predict":
+            empty = [{}] * loaders
+        assert result == empty
+    trainer = trainer_in(tmp_path, num_sanity_val_steps=1)
+    trainer.fit(Gathers(), [0], nothing)
+    assert trainer.current_epoch == 2
+    assert not trainer.enable_validation
 
 
 def test_inside_a_fit_and_its_sanity_check_the_same_holds(tmp_path: Path) -> None:

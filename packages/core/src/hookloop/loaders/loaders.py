@@ -274,5 +274,8 @@ class Loaders:
 
     @property
     def validates(self) -> bool:
-        """Whether anybody supplies validation batches and the limits leave some."""
-        return self.sources["val"].exists and self.limits.limit_val_batches != 0
+        """Whether anybody supplies validation batches and the limits leave some, as far as that is known by now."""
+        if not self.sources["val"].exists or self.limits.limit_val_batches == 0:
+            return False
+        # Loaders that are asked for anew may have some the next time.
+        return bool(self.limits.reload_dataloaders_every_n_epochs) or any(self.batches.get("val", (1,)))

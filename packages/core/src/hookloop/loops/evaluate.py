@@ -36,7 +36,7 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
         on_validation_end                   # callbacks of Order LAST
         on_validation_model_train, or every submodule's mode as it was
 
-    (with "test" for "validation" in a test).
+    (with "test" for "validation" in a test). Without a single batch nothing of this happens: no hook is called.
 
     Returns:
         The epoch metrics by loader, as floats; inside a fit nothing, because reading them would wait for the device.
@@ -51,6 +51,8 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
     loaders = run.loaders.evaluation(stage.dataloader_prefix)
     run.loaders.tell_epoch(stage.dataloader_prefix, progress.epoch)
     batches = run.loaders.sanity_batches() if sanity else run.loaders.batches[stage.dataloader_prefix]
+    if not any(batches):
+        return [{} for _ in range(max(len(loaders), 1))] if standalone else []
     step = evaluation_step(run, f"{kind}_step", len(loaders))
     if not standalone and not sanity and progress.window_filled == 0:
         hooks.own.on_validation_model_zero_grad()

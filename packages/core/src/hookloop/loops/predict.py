@@ -25,6 +25,8 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
         on_predict_epoch_end, on_predict_end
         on_predict_model_train, or every submodule's mode as it was
 
+    Without a single batch nothing of this happens: no hook is called.
+
     Args:
         run: the run.
         return_predictions: whether to keep what predict_step returned.
@@ -41,30 +43,37 @@ def predict(run: Run, return_predictions: bool) -> list[Any] | None:
             f"{name} defines neither predict_step() nor forward(), and trainer.predict() needs one of them. Define "
             "predict_step(self, batch, batch_idx), which returns the prediction for a batch."
         )
-    hooks = run.hooks
     loaders = run.loaders.evaluation("predict")
     run.loaders.tell_epoch("predict", run.progress.epoch)
     step = evaluation_step(run, "predict_step", len(loaders))
     streams = list(zip(loaders, run.loaders.batches["predict"], strict=True))
     predictions: list[list[Any]] = [[] for _ in streams]
+    if any(run.loaders.batches["predict"]):
+        _predict(run, step, streams, predictions if return_predictions else [])
+    if not return_predictions:
+        return None
+    return predictions[0] if len(predictions) == 1 else predictions
+
+
+def _predict(
+    run: Run, step: Callable[..., Any], streams: list[tuple[Any, float]], predictions: list[list[Any]]
+) -> None:
+    hooks = run.hooks
     with eval_mode(run, "predict"), no_gradients(run.inference_mode), preemptible(run):
         hooks.on_predict_start()
         hooks.on_predict_epoch_start()
         if fetches_batches(run.module, "predict_step"):
             from hookloop.loops.fetching import evaluate_fetching  # a rare kind of step
 
-            evaluate_fetching(run, "predict", step, streams, predictions if return_predictions else [])
+            evaluate_fetching(run, "predict", step, streams, predictions)
         else:
-            _predict_batches(run, step, streams, predictions if return_predictions else None)
+            _predict_batches(run, step, streams, predictions)
         hooks.on_predict_epoch_end()
         hooks.on_predict_end()
-    if not return_predictions:
-        return None
-    return predictions[0] if len(predictions) == 1 else predictions
 
 
 def _predict_batches(
-    run: Run, step: Callable[..., Any], streams: list[tuple[Any, float]], predictions: list[list[Any]] | None
+    run: Run, step: Callable[..., Any], streams: list[tuple[Any, float]], predictions: list[list[Any]]
 ) -> None:
     hooks, recorder, transfer = run.hooks, run.recorder, transfer_function(run)
     several = len(streams) > 1
@@ -78,7 +87,7 @@ def _predict_batches(
             prediction = step(batch, batch_idx, *which)
             recorder.hook = None
             hooks.on_predict_batch_end(prediction, batch, batch_idx, *which)
-            if predictions is not None:
+            if predictions:
                 predictions[dataloader_idx].append(prediction)
             if run.state.received_signal is not None:
                 end_preempted(run)

@@ -101,7 +101,8 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     validated = progress.validated_at == progress.batch
     if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping=False):
         _validate(run, clock)  # owed: the checkpoint was taken between the batch and its validation
-    cut, following = not progress.last_batch and 0 <= max_steps <= progress.global_step, Next.GO_ON
+    stops = 0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run))
+    cut, following = not progress.last_batch and stops, Next.GO_ON
     run_batch = part(run, train_batch, "run_training_batch")
     waiting = "[_TrainingEpochLoop].train_dataloader_next"
     batches = iter(()) if cut else batches_of(run, waiting, loader, stepper.training_batches, skip=progress.batch)
