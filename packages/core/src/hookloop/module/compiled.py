@@ -14,6 +14,7 @@ from hookloop.metrics import Recorder
 from hookloop.module.compiled_names import is_compiled
 from hookloop.module.module import LightningModule
 
+
 def from_compiled(model: Any) -> LightningModule:
     """The module inside `torch.compile(module)`; a Trainer runs its steps compiled from now on.
 
