@@ -235,6 +235,11 @@ def a_class_for_a_model(folder: Path) -> None:
     fit(folder, Model)
 
 
+@case(MisconfigurationError, "Bare.__init__", "super().__init__()")
+def a_model_that_is_not_initialized(folder: Path) -> None:
+    fit(folder, type("Bare", (Model,), {"__init__": lambda self: None})())
+
+
 @case(MisconfigurationError, "Linear", "LightningModule")
 def a_plain_module(folder: Path) -> None:
     fit(folder, nn.Linear(1, 1))

@@ -604,6 +604,11 @@ class Trainer(TrainerAttributes):
                 f"trainer.{entry_point}() got {given} as its model, and an instance of "
                 "hookloop.LightningModule is needed."
             )
+        if "_parameters" not in vars(model):
+            raise MisconfigurationError(
+                f"{type(model).__name__}.__init__ does not call super().__init__(), which every module of torch needs. "
+                "Call it there before anything else."
+            )
         for method in methods:
             if not overrides(model, LightningModule, method):
                 raise MisconfigurationError(
