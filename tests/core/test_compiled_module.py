@@ -297,6 +297,22 @@ def test_a_checkpoint_that_has_the_compilers_names_can_be_loaded(tmp_path: Path)
     assert torch.equal(again.state_dict()["net.0.weight"], module.state_dict()["net.0.weight"])
 
 
+def test_a_step_that_fetches_its_batches_itself_is_compiled_too(tmp_path: Path) -> None:
+    class Fetches(Regression):
+        def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
+            batch, _, _ = next(dataloader_iter)
+            other, _, _ = next(dataloader_iter)  # five batches: the third step of an epoch has not enough of them
+            return loss_of(self.net, batch) + loss_of(self.net, other)
+
+    graphs, module, plain = Graphs(), Fetches(), Fetches()
+    trainer = trainer_in(tmp_path)
+    trainer.fit(compiled(module, graphs), loader())
+    trainer_in(tmp_path).fit(plain, loader())
+    assert graphs.calls >= trainer.global_step == 4
+    for name, weight in plain.state_dict().items():
+        assert_close(module.state_dict()[name], weight)
+
+
 # module.compile()
 
 

@@ -212,7 +212,7 @@ def fit_step(module: LightningModule, name: str, arguments: tuple[str, ...]) -> 
     step: Callable[..., Any] = getattr(module, name)
     if fetches_batches(module, name):
         if _fits(step, 1):
-            return step
+            return compiled_step(module, step)
         raise HookError(
             f"{type(module).__name__}.{name} takes ({_names(step)}), and a step with dataloader_iter is called with "
             f"that alone: the batch and its index come from it. Define it as {name}(self, dataloader_iter)."
