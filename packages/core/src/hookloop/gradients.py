@@ -26,6 +26,10 @@ class GradClipAlgorithmType(StrEnum):
         return [algorithm.value for algorithm in GradClipAlgorithmType]
 
 
+CLIP_ALGORITHMS = tuple(GradClipAlgorithmType)
+"""The same as a tuple, in which a plain string is found too."""
+
+
 def grad_norm(module: nn.Module, norm_type: float | int | str, group_separator: str = "/") -> dict[str, Tensor]:
     """The norm of every parameter's gradient, and of all of them as one vector.
 

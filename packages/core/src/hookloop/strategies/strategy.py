@@ -16,11 +16,10 @@ from hookloop.checkpoint_file import checked_contents
 from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
 from hookloop.distributed import Collectives
 from hookloop.errors import MisconfigurationError
+from hookloop.gradients import CLIP_ALGORITHMS
 from hookloop.module.compiled_names import names_in, plain_names
 from hookloop.precision import Precision
 from hookloop.strategies.initialization import tensors_on
-
-CLIP_ALGORITHMS = ("norm", "value")
 
 
 class Strategy(ABC):

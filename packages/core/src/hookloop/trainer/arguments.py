@@ -11,13 +11,13 @@ from typing import Any
 from hookloop.accelerators import Accelerator
 from hookloop.durations import duration
 from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
+from hookloop.gradients import CLIP_ALGORITHMS
 from hookloop.limits import plain_number
 from hookloop.loggers import Logger, check_logger
 from hookloop.options import TrainerOptions
 from hookloop.precision import Precision
 from hookloop.profilers import Profiler
 from hookloop.strategies import Strategy
-from hookloop.strategies.strategy import CLIP_ALGORITHMS
 
 
 def check_switches(options: TrainerOptions) -> None:
