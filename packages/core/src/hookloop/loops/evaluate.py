@@ -101,7 +101,7 @@ def _evaluate_batches(run: Run, kind: str, step: Callable[..., Any], loaders: li
     for dataloader_idx, (loader, count) in enumerate(loaders):
         # The index is passed on only where there is something to tell apart.
         which = (dataloader_idx,) if several else ()
-        recorder.dataloader_idx = dataloader_idx if several else None
+        recorder.begin_loader(dataloader_idx if several else None)
         for batch_idx, batch, _ in batches_of(run, waiting, loader, count):
             if transfer is not None:
                 batch = transfer(batch, dataloader_idx)

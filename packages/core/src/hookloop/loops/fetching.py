@@ -67,7 +67,7 @@ def evaluate_fetching(
         for batch, batch_idx, dataloader_idx, _ in feed.upcoming():
             which = (dataloader_idx,) if several else ()
             if measures:
-                recorder.dataloader_idx = dataloader_idx if several else None
+                recorder.begin_loader(dataloader_idx if several else None)
                 recorder.batch = batch
                 recorder.batch_size = None
             getattr(hooks, batch_start)(batch, batch_idx, *which)

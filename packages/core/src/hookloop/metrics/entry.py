@@ -166,6 +166,15 @@ class Entry:
             entry._accumulator.load_state_dict(state["accumulator"], device)
         return entry
 
+    def logs(self, value: object) -> bool:
+        """Whether this object, which accumulates by itself, is what is logged here."""
+        return self._metric is not None and self._metric is value
+
+    def settle(self) -> None:
+        """Compute the epoch's value now: the object that accumulates it may go on with another loader's batches."""
+        if self.on_epoch and self._metric is not None:
+            _ = self.epoch_value
+
     def reset(self) -> None:
         """Forget the epoch; only objects that accumulate by themselves have anything left to forget."""
         if self._metric is not None:

@@ -111,8 +111,22 @@ class Recorder:
         full_name = name if index is None else f"{name}/dataloader_idx_{index}"
         entry = Entry(self.hook, name, full_name, self.dataloader_idx, value, arguments)
         assert self._results is not None, "every hook that may log runs between begin() and end()"
+        if index is not None:
+            self._warn_if_shared(name, value)
         self._results.entries[self.hook, name, index] = entry
         return entry
+
+    def _warn_if_shared(self, name: str, metric: object) -> None:
+        assert self._results is not None
+        before = [entry.dataloader_idx for entry in self._results.entries.values() if entry.logs(metric)]
+        if any(index not in (None, self.dataloader_idx) for index in before):
+            warnings.warn(
+                f'self.log("{name}", metric): one {type(metric).__name__} is logged for several dataloaders, so what '
+                f"dataloader {self.dataloader_idx} gets includes the samples of those before it. Use one for each, "
+                "such as self.metrics[dataloader_idx] of a torch.nn.ModuleList.",
+                category=PossibleUserWarning,
+                stacklevel=5,
+            )
 
     def _check_same_settings(self, entry: Entry, name: str, arguments: tuple[Any, ...]) -> None:
         settings = resolve_settings(self.hook, name, arguments)
@@ -153,6 +167,17 @@ class Recorder:
         self._outer, self._results = self._results, Results(training)
         self.batch = self.batch_size = self.dataloader_idx = None
         return self._outer
+
+    def begin_loader(self, index: int | None) -> None:
+        """The batches from here on are those of this one of several evaluation loaders, None of the only one.
+
+        What belongs to the loader before it is complete.
+        """
+        if self.dataloader_idx is not None and index != self.dataloader_idx and self._results is not None:
+            for entry in self._results.entries.values():
+                if entry.dataloader_idx == self.dataloader_idx:
+                    entry.settle()
+        self.dataloader_idx = index
 
     def resume(self, results: Results | None) -> None:
         """Go on recording into what `begin` returned."""
