@@ -162,7 +162,10 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         if steps:
             optimizer = stepper.optimizer
             assert optimizer is not None
-            before_step(run, optimizer)
+            if progress.window_filled == progress.window_size and not run.optimization.clips:
+                hooks.on_before_optimizer_step(optimizer)  # before_step has nothing else to do
+            else:
+                before_step(run, optimizer)
             optimizer.step()
             progress.global_step += 1
             hooks.on_after_optimizer_step(optimizer)
@@ -273,7 +276,7 @@ def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | N
     if loss is not None:
         if progress.window_size > 1:
             loss = loss / progress.window_size
-        outputs = {"loss": loss.detach()}
+        outputs = {"loss": loss.data}  # cheaper than detach(), and its graph will have been used when hooks see it
     if output is not None and not isinstance(output, Tensor):
         outputs = map_batch(Tensor.detach, {**output, **outputs})
     if progress.window_filled == 1 and optimizer is not None:
