@@ -77,7 +77,12 @@ def test_loaders_and_a_datamodule_are_one_too_many(entry: str, tmp_path: Path) -
         getattr(make_trainer(tmp_path, []), entry)(QuietModule(), loader(1), datamodule=Data())
 
 
-@pytest.mark.parametrize("given", [Data, [1], QuietModule()], ids=["a class", "a list", "a module"])
+def test_a_class_of_a_datamodule_is_refused_with_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(MisconfigurationError, match=r"class Data was passed as a datamodule.*instance.*Data\(\.\.\.\)"):
+        make_trainer(tmp_path, []).fit(QuietModule(), datamodule=Data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [[1], QuietModule()], ids=["a list", "a module"])
 def test_what_is_no_datamodule_is_refused(given: Any, tmp_path: Path) -> None:
     with pytest.raises(MisconfigurationError, match=r"(?s)datamodule=.* is no LightningDataModule"):
         make_trainer(tmp_path, []).fit(QuietModule(), datamodule=given)
