@@ -369,8 +369,8 @@ def test_a_run_has_every_call_in_every_action_around_it(tmp_path: Path, capsys: 
 def test_every_action_has_a_file_that_pstats_reads(tmp_path: Path) -> None:
     profiler = AdvancedProfiler(tmp_path / "out", "times", dump_stats=True)
     fit(profiler, tmp_path)
-    assert "Action: trainer.fit" in (tmp_path / "out" / "fit-times-0.txt").read_text(encoding="utf-8")
-    dumped = pstats.Stats(str(tmp_path / "out" / "fit-times-0-[Strategy]SingleDeviceStrategy.training_step.prof"))
+    assert "Action: trainer.fit" in (tmp_path / "out" / "fit-times.txt").read_text(encoding="utf-8")
+    dumped = pstats.Stats(str(tmp_path / "out" / "fit-times-[Strategy]SingleDeviceStrategy.training_step.prof"))
     rows: dict[Any, Any] = dumped.stats  # type: ignore[attr-defined]
     assert {key[2]: row[1] for key, row in rows.items() if key[0] == __file__} == {
         "training_step": 6,

@@ -186,13 +186,13 @@ def test_a_run_is_announced_and_described_around_all_that_is_measured(tmp_path: 
     profiler = Noting()
     trainer = fit(profiler, tmp_path)
     trainer.test(trainer.lightning_module, datamodule=Data(), verbose=False)
-    assert profiler.events[0] == f"setup fit 0 {tmp_path}"
-    middle = profiler.events.index(f"setup test 0 {tmp_path}")
+    assert profiler.events[0] == f"setup fit None {tmp_path}"
+    middle = profiler.events.index(f"setup test None {tmp_path}")
     assert profiler.events[middle - 2 : middle] == ["describe", "teardown fit"]
     assert profiler.events[-2:] == ["describe", "teardown test"]
     assert [event for event in profiler.events if event[0] not in "+-"] == [
-        *(f"setup fit 0 {tmp_path}", "describe", "teardown fit"),
-        *(f"setup test 0 {tmp_path}", "describe", "teardown test"),
+        *(f"setup fit None {tmp_path}", "describe", "teardown fit"),
+        *(f"setup test None {tmp_path}", "describe", "teardown test"),
     ]
 
 
@@ -287,7 +287,7 @@ def test_simple_is_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_simple_profiler_can_write_into_the_folder_of_the_logs(tmp_path: Path) -> None:
     profiler = SimpleProfiler(filename="times")
     fit(profiler, tmp_path)
-    assert (tmp_path / "fit-times-0.txt").read_text(encoding="utf-8") == profiler.summary() + "\n"
+    assert (tmp_path / "fit-times.txt").read_text(encoding="utf-8") == profiler.summary() + "\n"
 
 
 # Without one

@@ -74,7 +74,7 @@ def steps(path: Path) -> list[str]:
 def test_by_default_the_third_to_fifth_batch_are_in_a_trace_that_json_readers_read(tmp_path: Path) -> None:
     profiler = profiled(tmp_path)
     make_trainer(profiler, tmp_path).fit(Line(), loader(8))
-    assert profiler.trace_paths == [tmp_path / "fit-profile-0-1.pt.trace.json"]
+    assert profiler.trace_paths == [tmp_path / "fit-profile-1.pt.trace.json"]
     seen = ranges(profiler.trace_paths[0])
     assert steps(profiler.trace_paths[0]) == ["ProfilerStep#2", "ProfilerStep#3", "ProfilerStep#4"]
     expected = (
@@ -85,7 +85,7 @@ def test_by_default_the_third_to_fifth_batch_are_in_a_trace_that_json_readers_re
         "[_TrainingEpochLoop].train_dataloader_next",
     )
     assert {name: seen[name] for name in expected} == dict.fromkeys(expected, 3)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".txt"] == ["fit-profile-0.txt"]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".txt"] == ["fit-profile.txt"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_each_batch_of_every_stage_is_a_step_of_the_profiler(entry_point: str, s
     profiler = profiled(tmp_path, schedule=schedule(wait=1, warmup=0, active=2, repeat=1))
     getattr(make_trainer(profiler, tmp_path), entry_point)(Line(), loader(4))
     [path] = profiler.trace_paths
-    assert path.name == f"{entry_point}-profile-0-1.pt.trace.json"
+    assert path.name == f"{entry_point}-profile-1.pt.trace.json"
     assert steps(path) == ["ProfilerStep#1", "ProfilerStep#2"]
     assert ranges(path)[f"[Strategy]SingleDeviceStrategy.{step}"] == 2
 
@@ -236,7 +236,7 @@ def test_a_run_that_raises_keeps_its_recording_and_leaves_nothing_behind(tmp_pat
     assert ranges(profiler.trace_paths[0])[TRAINING_STEP] == 2
     assert hooks_of(module) == 0
     assert not torch._C._autograd._profiler_enabled()
-    assert (tmp_path / "fit-profile-0.txt").read_text(encoding="utf-8").startswith("PyTorchProfiler: the recording in ")
+    assert (tmp_path / "fit-profile.txt").read_text(encoding="utf-8").startswith("PyTorchProfiler: the recording in ")
 
 
 def test_a_second_fit_is_recorded_anew_in_a_trace_of_its_own(tmp_path: Path) -> None:
@@ -244,8 +244,8 @@ def test_a_second_fit_is_recorded_anew_in_a_trace_of_its_own(tmp_path: Path) -> 
     for _ in range(2):
         make_trainer(profiler, tmp_path).fit(Line(), loader(5))
     assert [path.name for path in profiler.trace_paths] == [
-        "fit-profile-0-1.pt.trace.json",
-        "fit-profile-0-2.pt.trace.json",
+        "fit-profile-1.pt.trace.json",
+        "fit-profile-2.pt.trace.json",
     ]
     assert [ranges(path)[TRAINING_STEP] for path in profiler.trace_paths] == [3, 3]
     assert "the recording in 5 batches" in profiler.summary()
@@ -267,7 +267,7 @@ def test_without_a_folder_the_trace_goes_to_the_logs_and_the_table_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_trainer("pytorch", tmp_path).fit(Line(), loader(5))
-    assert [path.name for path in tmp_path.iterdir()] == ["fit-profile-0-1.pt.trace.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["fit-profile-1.pt.trace.json"]
     assert "PyTorchProfiler: the recording in 5 batches" in capsys.readouterr().out
 
 
@@ -282,7 +282,7 @@ def test_a_handler_of_ones_own_takes_the_place_of_the_trace(tmp_path: Path) -> N
 def test_no_trace_is_written_with_export_to_chrome_off(tmp_path: Path) -> None:
     profiler = profiled(tmp_path, export_to_chrome=False)
     make_trainer(profiler, tmp_path).fit(Line(), loader(5))
-    assert [path.name for path in tmp_path.iterdir()] == ["fit-profile-0.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["fit-profile.txt"]
 
 
 def test_memory_shapes_and_the_settings_of_the_table_are_in_the_summary(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class AdvancedProfiler(Profiler):
         filename: see `Profiler`.
         line_count_restriction: how many functions of each action the summary lists: a whole number, or a fraction of
             them between 0.0 and 1.0.
-        dump_stats: `describe` also writes a file for each action, `<stage>-<filename>-<local rank>-<action>.prof`,
+        dump_stats: `describe` also writes a file for each action, `<stage>-<filename>-<action>.prof`,
             which `pstats.Stats` and viewers such as snakeviz read; into dirpath, or the run's log_dir.
 
     Raises:

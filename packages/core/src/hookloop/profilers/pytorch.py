@@ -50,7 +50,7 @@ class PyTorchProfiler(Profiler):
     the second warms the profiler up, and the three after that are recorded, once.
 
     When a recording is complete, or the run ends inside one (by an exception too), a trace is written as
-    `<stage>-<filename>-<local rank>-<number>.pt.trace.json`, into dirpath or the run's log_dir. Perfetto
+    `<stage>-<filename>-<number>.pt.trace.json`, into dirpath or the run's log_dir. Perfetto
     (ui.perfetto.dev), chrome://tracing and TensorBoard show it. The summary is a table of the last recording.
 
     Args:

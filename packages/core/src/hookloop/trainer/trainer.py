@@ -532,7 +532,7 @@ class Trainer(TrainerAttributes):
             if run.state.fn is TrainerFn.FITTING:
                 for logger in run.loggers:
                     logger.save()  # claims its folder, before another run that starts now takes the same one
-            self._profiler.setup(stage, self.local_rank, self.log_dir)
+            self._profiler.setup(stage, self.local_rank if self.world_size > 1 else None, self.log_dir)
             self._callbacks.listen(run.hooks.compile)
             self._profiler.watch(run.module)
             return timed(set_up_and_run, f"trainer.{stage}", self._profiler)()
