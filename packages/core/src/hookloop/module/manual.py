@@ -172,10 +172,6 @@ class ManualOptimization(ModuleHooks):
                 f"clip_gradients() got a {type(optimizer).__name__}, and an optimizer is needed: "
                 f"self.optimizers().{several}"
             )
-        if not isinstance(gradient_clip_algorithm, str | None):
-            raise MisconfigurationError(
-                f'clip_gradients(gradient_clip_algorithm={gradient_clip_algorithm!r}): use "norm" or "value".'
-            )
         value = _chosen("gradient_clip_val", gradient_clip_val, trainer.gradient_clip_val or None)
         if isinstance(gradient_clip_algorithm, str):
             gradient_clip_algorithm = gradient_clip_algorithm.lower()
