@@ -101,6 +101,39 @@ def is_loss_of_workers(raised: BaseException, state: TrainerState) -> bool:
     )
 
 
+def told_as_torch_does(raised: BaseException) -> RuntimeError | None:
+    """What torch says of a worker that is gone, where its death was noticed as a connection that broke.
+
+    Tensors come through a connection to the worker. If that breaks before the signal of its death is there, the user
+    sees a ConnectionResetError of multiprocessing, which names no worker.
+
+    Returns:
+        The error that names the workers; None if this is no such exception, or all workers are there.
+    """
+    if not isinstance(raised, ConnectionError | EOFError):
+        return None
+    traceback = raised.__traceback__
+    while traceback is not None:
+        owner = traceback.tb_frame.f_locals.get("self")
+        if isinstance(owner, dataloader._MultiProcessingDataLoaderIter):
+            deadline = monotonic() + _GRACE_S
+            # The connection of a process breaks before the process is seen to be gone.
+            while not (gone := [worker for worker in owner._workers if worker.exitcode is not None]):
+                if monotonic() > deadline:
+                    return None
+                sleep(0.01)
+            return RuntimeError(f"DataLoader worker {', '.join(map(_fate, gone))}.")
+        traceback = traceback.tb_next
+    return None
+
+
+def _fate(worker: Any) -> str:
+    code = worker.exitcode
+    if code >= 0:
+        return f"(pid {worker.pid}) exited unexpectedly with exit code {code}"
+    return f"(pid {worker.pid}) is killed by signal: {signal.strsignal(-code) or -code}"
+
+
 def _frames(traceback: TracebackType | None) -> list[tuple[str, str]]:
     frames = []
     while traceback is not None:

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from hookloop.errors import SIGTERMException
-from hookloop.loops.lost_workers import is_loss_of_workers
+from hookloop.loops.lost_workers import is_loss_of_workers, told_as_torch_does
 from hookloop.run import Run
 from hookloop.stage import TrainerState
 
@@ -61,11 +61,14 @@ def preemptible(run: Run) -> Iterator[None]:
 
     Raises:
         SIGTERMException: a loader waited in vain after SIGTERM had come.
+        RuntimeError: a worker is gone, and all that was noticed of it was a connection that broke.
     """
     try:
         yield
     except Exception as raised:
         if run.state.received_signal is None or not is_loss_of_workers(raised, run.state):
+            if (told := told_as_torch_does(raised)) is not None:
+                raise told from raised
             raise
         end_preempted(run)
 
