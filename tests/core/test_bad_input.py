@@ -25,6 +25,7 @@ from hookloop.errors import (
     MisconfigurationTypeError,
 )
 from hookloop.loggers import CSVLogger
+from hookloop.profilers import AdvancedProfiler, SimpleProfiler
 
 
 class Model(LightningModule):
@@ -595,6 +596,25 @@ def a_checkpoint_below_a_file(folder: Path) -> None:
 def a_folder_for_files_that_is_a_file(folder: Path) -> None:
     (folder / "file").write_text("")
     Trainer(default_root_dir=folder / "file", max_epochs=1, registered_callbacks=False).fit(Model(), data())
+
+
+@case(MisconfigurationError, "cannot write", "dirpath=")
+def a_folder_for_profiles_below_a_file(folder: Path) -> None:
+    (folder / "file").write_text("")
+    fit(folder, profiler=SimpleProfiler(dirpath=folder / "file" / "profiles"))
+
+
+@case(MisconfigurationError, "cannot write", "dirpath=")
+def a_folder_for_cprofiles_below_a_file(folder: Path) -> None:
+    (folder / "file").write_text("")
+    fit(folder, profiler=AdvancedProfiler(dirpath=folder / "file" / "profiles", dump_stats=True))
+
+
+@case(CheckpointError, "written by Lightning 2.6.6", "load_from_checkpoint")
+def resuming_from_a_checkpoint_of_lightning(folder: Path) -> None:
+    theirs = {"pytorch-lightning_version": "2.6.6", "epoch": 1, "global_step": 2, "state_dict": Model().state_dict()}
+    torch.save(theirs, folder / "theirs.ckpt")
+    quiet(folder).fit(Model(), data(), ckpt_path=folder / "theirs.ckpt")
 
 
 @case(MisconfigurationError, "on_train_batch_ends")

@@ -207,6 +207,12 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]
     Raises:
         CheckpointError: it was saved with weights_only=True, or by a run with other optimizers or schedulers.
     """
+    if "progress" not in checkpoint and "pytorch-lightning_version" in checkpoint:
+        raise CheckpointError(
+            f"The checkpoint was written by Lightning {checkpoint['pytorch-lightning_version']}, and training cannot "
+            f"be resumed from it yet. Take its weights: {type(run.module).__name__}.load_from_checkpoint(path), and "
+            "fit that module without ckpt_path."
+        )
     if "progress" not in checkpoint:
         raise CheckpointError(
             "The checkpoint holds no training state, so training cannot be resumed from it: it was saved with "

@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any, TypeAlias
 
 from hookloop.errors import MisconfigurationError
-from hookloop.profilers.profiler import Profiler
+from hookloop.profilers.profiler import Profiler, make_folder_of
 
 _Key: TypeAlias = tuple[str, int, str]
 _Rows: TypeAlias = dict[_Key, tuple[Any, ...]]
@@ -237,7 +237,7 @@ class AdvancedProfiler(Profiler):
             return
         for name in self._names:
             path = self._file(".prof", name)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder_of(path)
             _as_stats(self._rows(name)).dump_stats(path)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from hookloop.errors import MisconfigurationError
+
 _LONGEST = 180
 """Characters of a file's name; most file systems end at 255 bytes, and endings and the like come after these."""
 
@@ -102,7 +104,7 @@ class Profiler:
         if path is None:
             print(text)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_of(path)
         path.write_text(f"{text}\n", encoding="utf-8")
 
     @property
@@ -119,3 +121,18 @@ class Profiler:
         if len(safe) > _LONGEST:
             safe = f"{safe[:_LONGEST]}-{sha256(name.encode()).hexdigest()[:8]}"
         return (self._dirpath or Path(self._log_dir or "")) / f"{safe}{ending}"
+
+
+def make_folder_of(path: Path) -> None:
+    """Make the folder of a file that a profiler is about to write.
+
+    Raises:
+        MisconfigurationError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MisconfigurationError(
+            f"The profiler cannot write to {str(path.parent)!r} ({type(error).__name__}: {error.strerror}). Give it "
+            "another folder: dirpath=..., or leave dirpath and filename out to print the summary."
+        ) from error

@@ -17,7 +17,7 @@ from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerAction, ProfilerActivity
 
 from hookloop.errors import MisconfigurationError
-from hookloop.profilers.profiler import Profiler
+from hookloop.profilers.profiler import Profiler, make_folder_of
 
 FETCHES = (
     "[_TrainingEpochLoop].train_dataloader_next",
@@ -187,7 +187,7 @@ class PyTorchProfiler(Profiler):
             users(profile)
         elif self._export_to_chrome:
             path = self._file(".pt.trace.json", str(len(self.trace_paths) + 1))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder_of(path)
             profile.export_chrome_trace(str(path))
             self.trace_paths.append(path)
 
