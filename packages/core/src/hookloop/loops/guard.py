@@ -7,7 +7,7 @@ from hookloop.errors import SIGTERMException
 from hookloop.hooks import add_note
 from hookloop.loggers import Logger
 from hookloop.loops.interrupts import DeferredInterrupts
-from hookloop.loops.lost_workers import LostWorkers
+from hookloop.loops.lost_workers import LostWorkers, is_loss_of_workers
 from hookloop.loops.signals import PreemptionSignals
 from hookloop.run import Run
 from hookloop.stage import TrainerStatus
@@ -48,15 +48,16 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
         try:
             signals.watch()
             workers.watch()
+            interrupts.watch()
             try:
                 result = body()
             finally:
                 interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
                 workers.unwind()
         except BaseException as raised:  # noqa: BLE001 - KeyboardInterrupt and SystemExit unwind too; raised again below
-            failure = raised
+            failure = _what_was_meant(run, raised, interrupts)
             run.state.status = TrainerStatus.INTERRUPTED
-            run.hooks.report_exception(raised)
+            run.hooks.report_exception(failure)
         failure = run.hooks.tear_down(run.state.fn.value, failure)
         for logger in loggers:
             failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")
@@ -80,6 +81,15 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
         # The exception's traceback holds this frame. If the frame held the exception too, whoever catches it would keep
         # the run's batches, workers and device memory until the garbage collector comes.
         failure = None
+
+
+def _what_was_meant(run: Run, raised: BaseException, interrupts: DeferredInterrupts) -> BaseException:
+    """The exception itself, but for the loss of a worker after a Ctrl-C, which the terminal sends to workers too."""
+    if not interrupts.raised or not isinstance(raised, Exception) or not is_loss_of_workers(raised, run.state):
+        return raised
+    pressed = KeyboardInterrupt()
+    pressed.__cause__ = raised
+    return pressed
 
 
 def _asked_to_end(run: Run, interrupts: DeferredInterrupts) -> BaseException | None:

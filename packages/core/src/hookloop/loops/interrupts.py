@@ -1,4 +1,4 @@
-"""Ctrl-C while a run is being unwound: it waits until everybody has been torn down."""
+"""Ctrl-C: it is never lost, and while a run is being unwound it waits until everybody has been torn down."""
 
 import signal
 import sys
@@ -8,33 +8,49 @@ from typing import Any
 
 
 class DeferredInterrupts:
-    """Between `defer` and `restore`, the first Ctrl-C is remembered rather than raised.
+    """From `watch` to `defer`, Ctrl-C is raised as ever, and noted; from there to `restore` the first one waits.
+
+    It is noted, because Python swallows a KeyboardInterrupt that is raised inside a `__del__` (an iterator of a
+    DataLoader has one): the run would end with the error of a worker that got the same signal.
 
     A teardown that is interrupted half-way leaves what it should have given back. Whoever presses again means it: the
     second one raises KeyboardInterrupt in the part that takes so long, and the others are still torn down. A handler
     that the user installed is not replaced, and off the main thread there is nothing to replace.
 
     Attributes:
-        pressed: how often Ctrl-C was pressed in that time.
+        raised: whether Ctrl-C was pressed before `defer`.
+        pressed: how often it was pressed since.
     """
 
     def __init__(self) -> None:
+        self.raised = False
         self.pressed = 0
+        self._deferring = False
         self._before: Any = None
 
-    def defer(self) -> None:
-        """Begin to remember."""
-        on_main_thread = threading.current_thread() is threading.main_thread()
-        if on_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    def watch(self) -> None:
+        """Begin to take notes."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        handler = signal.getsignal(signal.SIGINT)
+        around = getattr(handler, "__func__", None) is DeferredInterrupts._press  # a run inside of another one
+        if handler is signal.default_int_handler or around:
             self._before = signal.signal(signal.SIGINT, self._press)
 
+    def defer(self) -> None:
+        """Begin to keep back what is pressed."""
+        self._deferring = True
+
     def restore(self) -> None:
-        """Put back the handler that was there before."""
-        if self._before is not None:
+        """Put back the handler that was there before, unless somebody else has installed another one meanwhile."""
+        if self._before is not None and signal.getsignal(signal.SIGINT) == self._press:
             signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        self._before = None
 
     def _press(self, number: int, frame: FrameType | None) -> None:
+        if not self._deferring:
+            self.raised = True
+            raise KeyboardInterrupt
         self.pressed += 1
         if self.pressed > 1:
             raise KeyboardInterrupt
