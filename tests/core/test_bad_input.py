@@ -1,9 +1,13 @@
 """Every mistake that a user makes, as tables: what is passed, the error's type, and what its message must name.
 
 All of them end in an error of hookloop's own that says what was given and what to do; nothing deep inside torch does.
+The one exception is what happens in a DataLoader's worker: that has to be told as it happened there.
 """
 
 import math
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from hookloop import Callback, LambdaCallback, LightningDataModule, LightningModule, Trainer
 from hookloop.errors import (
@@ -53,6 +57,29 @@ class Keeps(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {"number": self.number}
+
+
+class InAWorker(Dataset[Tensor]):
+    """Something happens to the worker that reads its second sample."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self.happens = happens
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == 1:
+            self.happens()
+        return torch.ones(1)
+
+
+def unreadable() -> None:
+    raise ValueError("an unreadable file")
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Endless(IterableDataset[Tensor]):
@@ -617,6 +644,16 @@ def resuming_from_a_checkpoint_of_lightning(folder: Path) -> None:
     quiet(folder).fit(Model(), data(), ckpt_path=folder / "theirs.ckpt")
 
 
+@case(ValueError, "an unreadable file", "worker process 0", "in unreadable")
+def a_dataset_that_raises_in_a_worker(folder: Path) -> None:
+    fit(folder, None, DataLoader(InAWorker(unreadable), num_workers=1))
+
+
+@case(RuntimeError, "DataLoader worker (pid")
+def a_worker_that_the_system_kills(folder: Path) -> None:
+    fit(folder, None, DataLoader(InAWorker(killed), num_workers=1))
+
+
 @case(MisconfigurationError, "on_train_batch_ends")
 def a_lambda_callback_of_no_hook(folder: Path) -> None:
     LambdaCallback(on_train_batch_ends=lambda *args: None)
@@ -713,7 +750,8 @@ def test_a_mistake_is_named_with_what_to_do(mistake: Case, tmp_path: Path) -> No
 
     message = str(raised.value)
     assert [name for name in mistake.names if name not in message] == [], message
-    assert isinstance(raised.value, HookloopError)
+    assert isinstance(raised.value, HookloopError) or "worker" in mistake.name
+    assert multiprocessing.active_children() == []
 
 
 def test_the_tables_hold_at_least_80_mistakes() -> None:

@@ -275,6 +275,14 @@ def test_a_hook_by_the_name_that_another_framework_gives_it_is_told_its_name_her
         trainer.predict(LightningModule(), [1])
 
 
+def test_a_hook_of_modules_that_lightning_has_given_up_is_told_its_name_here(tmp_path: Path) -> None:
+    module = type("Sharded", (Echo,), {"configure_sharded_model": lambda self: None})()
+    trainer = Trainer(logger=False, registered_callbacks=False, default_root_dir=tmp_path)
+
+    with pytest.raises(HookError, match=r"Sharded\.configure_sharded_model is no hook.*Rename it to configure_model,"):
+        trainer.predict(module, [[1]])
+
+
 def test_a_helper_that_resembles_no_hook_may_be_called_on_something(tmp_path: Path) -> None:
     kind = type("Uploading", (Callback,), {"on_upload_finished": lambda self: None})
     trainer = Trainer(callbacks=[kind()], logger=False, registered_callbacks=False, default_root_dir=tmp_path)

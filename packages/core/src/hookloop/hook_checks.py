@@ -71,6 +71,7 @@ _OFTEN_MISTAKEN = {
     "on_predict_step_start": "on_predict_batch_start",
     "on_predict_step_end": "on_predict_batch_end",
     "on_evaluate": "on_validation_end",
+    "configure_sharded_model": "configure_model",
     "training_epoch_end": "on_train_epoch_end",
     "validation_epoch_end": "on_validation_epoch_end",
     "test_epoch_end": "on_test_epoch_end",
