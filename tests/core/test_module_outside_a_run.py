@@ -210,3 +210,15 @@ def test_a_helper_with_a_name_like_theirs_is_no_misspelt_hook(name: str, tmp_pat
     module = type("Helped", (Regression,), {name: lambda self: None})()
     trainer_in(tmp_path, max_epochs=1, limit_train_batches=1).fit(module, loader())
     assert module.marks == ["t0"]
+
+
+def test_a_module_on_one_device_is_spread_over_no_mesh(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Looks(Regression):
+        def configure_model(self) -> None:
+            seen.append(self.device_mesh)
+
+    trainer_in(tmp_path, max_epochs=1).fit(Looks(), loader())
+    assert seen == [None]
+    assert Looks().device_mesh is None

@@ -304,6 +304,14 @@ class LightningModule(ManualOptimization, SavedModule):
         return first.device if first is not None else torch.device("cpu")
 
     @property
+    def device_mesh(self) -> Any:
+        """The mesh of devices over which the module's parts are spread, a torch.distributed DeviceMesh.
+
+        None on one device, which is what hookloop trains on today.
+        """
+        return None
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the first parameter or buffer; torch's default one if there is none."""
         first = self._first_tensor()
