@@ -33,9 +33,10 @@ from .recording import (
     lines,
 )
 
-OF_EVERY_FILE = {"format", "hookloop_version", "epoch", "global_step", "state_dict"}
+OF_EVERY_FILE = {"format", "hookloop_version", "torch_version", "epoch", "global_step", "state_dict"}
 OF_A_FULL_FILE = OF_EVERY_FILE | {
     "callback_classes",
+    "callback_packages",
     "callback_metrics",
     "logged",
     "random_state",
@@ -48,7 +49,7 @@ OF_A_FULL_FILE = OF_EVERY_FILE | {
     "precision",
 }
 OF_A_FIT = OF_A_FULL_FILE | {"progress"}
-OF_TRAINING = OF_A_FIT - {"format", "hookloop_version"}
+OF_TRAINING = OF_A_FIT - {"format", "hookloop_version", "torch_version", "callback_packages"}
 
 
 @pytest.fixture

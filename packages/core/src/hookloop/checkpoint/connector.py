@@ -6,6 +6,7 @@ from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hookloop.callback import Callback, Hooks
@@ -13,6 +14,7 @@ from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
+from hookloop.loadable import check_loadable
 from hookloop.metrics.saving import load_metric_states, metric_objects, metric_states
 from hookloop.module import LightningModule
 from hookloop.module.saving import load_weights
@@ -24,10 +26,11 @@ from hookloop.stage import TrainerFn
 def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
     """Everything that a checkpoint holds.
 
-        format, hookloop_version
+        format, hookloop_version, torch_version
         epoch, global_step                  # for people; `progress` is what a run resumes from
         state_dict                          # the module
         callbacks, callback_classes         # states by state_key, and who made them
+        callback_packages                   # versions of all distributions that callbacks of the run come from
         progress, optimizer_states, lr_schedulers, precision, datamodule
         gradients                           # inside an accumulation window, and in manual optimization
         optimizer_classes, lr_scheduler_classes
@@ -42,10 +45,14 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         weights_only: the module alone: no callback is asked, and training cannot be resumed from it.
 
     A run that is no fit, and whose module was not fitted before, has no training state: its file holds the rest.
+
+    Raises:
+        CheckpointError: a part of it could not be loaded with weights_only=True; the message names it.
     """
     checkpoint: dict[str, Any] = {
         "format": FORMAT,
         "hookloop_version": _own_version(),
+        "torch_version": str(torch.__version__),
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
         "state_dict": run.strategy.module_state_dict(run.module),
@@ -57,8 +64,11 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
             checkpoint |= checkpoint_entries(owner)
     if weights_only:
         run.hooks.own.on_save_checkpoint(checkpoint)
+        check_loadable(checkpoint)
         return checkpoint
     checkpoint["callbacks"], checkpoint["callback_classes"] = _callback_states(run.hooks.callbacks)
+    makers = [_maker(callback) for callback in run.hooks.callbacks]
+    checkpoint["callback_packages"] = {made["distribution"]: made["version"] for made in makers if made["distribution"]}
     optimizers = run.optimization.optimizers
     schedulers = [config.scheduler for config in run.optimization.schedulers]
     if run.state.fn is TrainerFn.FITTING or run.optimization.configured:
@@ -79,6 +89,7 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
     if run.datamodule is not None and overrides(run.datamodule, LightningDataModule, "state_dict"):
         checkpoint["datamodule"] = run.datamodule.state_dict()
     run.hooks.on_save_checkpoint(checkpoint)
+    check_loadable(checkpoint)  # before anything is copied or sent away: here the user's code is still on the stack
     return checkpoint
 
 
