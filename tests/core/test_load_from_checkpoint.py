@@ -430,7 +430,7 @@ def test_a_dict_may_get_items_that_it_had_not(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("no such.ckpt", r"There is no checkpoint .*no such\.ckpt"),
-        ("https://example.com/a.ckpt", r"https://example\.com/a\.ckpt is a URL, and checkpoints are read from local"),
+        ("gopher://example.com/a.ckpt", r"gopher://example\.com/a\.ckpt has the protocol 'gopher', which fsspec does"),
         (7, r"A checkpoint cannot be read from 7 \(int\)\. Give a path, or a binary file object"),
         (io.BytesIO(b"nothing"), r"cannot be"),
         (io.StringIO("nothing"), r"cannot be"),

@@ -1,19 +1,24 @@
 """The bytes of a checkpoint: written beside the target and renamed, so that a file of its name is always whole."""
 
+import errno
 import os
 import pickle
 import re
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
 import torch
 
+from hookloop.disk_errors import explained
 from hookloop.errors import CheckpointError
+from hookloop.loadable import check_loadable
+from hookloop.storage import PARTIAL, download, is_file, is_remote, list_checkpoints, local_path, upload
 
 FORMAT = 1
 """Raised when a reader of the former format would misunderstand a file."""
@@ -22,18 +27,30 @@ FORMAT = 1
 def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Write a checkpoint.
 
-    It goes to a file beside the target, is synced to disk and renamed; then the folder is synced. Whoever looks at
-    `path` sees what was there before or the whole new file, whenever the process ends.
+    On this machine it goes to a file beside the target, is synced to disk and renamed; then the folder is synced.
+    Whoever looks at `path` sees what was there before or the whole new file, whenever the process ends. A path with a
+    protocol is written to a temporary file of this machine (where TMPDIR says) and uploaded; what is guaranteed then
+    is said in `hookloop.storage`.
 
     Args:
         checkpoint: tensors, numbers, strings and containers of them.
         path: the target; its folder is made if it is not there. A file of that name is replaced.
 
     Raises:
-        CheckpointError: it could not be written; nothing has changed at `path`.
+        CheckpointError: a part of it could not be loaded with weights_only=True, or it could not be written; nothing
+            has changed at `path`.
     """
-    target = Path(path)
-    try:
+    check_loadable(checkpoint)
+    if is_remote(path):
+        with ExitStack() as stack:
+            with _told(f"{path}, or rather its copy in {os.environ.get('TMPDIR', 'the temporary folder')},"):
+                copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookloop-")), "checkpoint")
+                with copy.open("xb") as file:  # torch's own errors about files say less
+                    torch.save(checkpoint, file)
+            upload(copy, path)
+        return
+    target = local_path(path)
+    with _told(target):
         if not target.name or target.is_dir():
             raise IsADirectoryError("a file name is needed, and this is a folder")
         if target.exists() and not target.is_file():
@@ -46,11 +63,16 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
             Path(file.name).replace(target)
         _sync_folder(target.parent)
         _remove_abandoned(target.parent)
-    except (OSError, RuntimeError, ValueError, pickle.PicklingError, AttributeError, TypeError) as error:
+
+
+@contextmanager
+def _told(target: object) -> Iterator[None]:
+    """What cannot be written is said in words."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, OverflowError, pickle.PicklingError, AttributeError, TypeError) as error:
         raise CheckpointError(
-            f"The checkpoint {target} could not be written ({type(error).__name__}: {error}). What was there before is "
-            "unchanged. Check the folder's permissions and free space, and that every state is made of tensors, "
-            "numbers, strings and containers of them."
+            f"The checkpoint {target} could not be written. {explained(error)} What was there before is unchanged."
         ) from error
 
 
@@ -73,7 +95,7 @@ def _beside(target: Path) -> Iterator[IO[bytes]]:
 def _partial() -> str:
     """How names of files end that this machine is writing."""
     node = os.uname().nodename if hasattr(os, "uname") else ""
-    return f".{re.sub(r'[^A-Za-z0-9-]', '-', node)}.partial"
+    return f".{re.sub(r'[^A-Za-z0-9-]', '-', node)}{PARTIAL}"
 
 
 def _lock(file: IO[bytes]) -> bool:
@@ -124,13 +146,19 @@ def check_is_there(path: str | os.PathLike[str]) -> None:
     """Check that there is a file.
 
     Raises:
-        CheckpointError: there is none; the message lists the checkpoints in its folder.
+        CheckpointError: there is none, and the message lists the checkpoints in its folder; or it cannot be told.
     """
-    source = Path(path)
-    if not source.is_file():
-        beside = sorted(entry.name for entry in source.parent.glob("*.ckpt")) if source.parent.is_dir() else []
-        there = f"in that folder: {', '.join(beside)}" if beside else "there is no checkpoint in that folder"
-        raise CheckpointError(f"There is no checkpoint {source} ({there}).")
+    try:
+        if is_file(path):
+            return
+        folder = os.fspath(path).rpartition("/")[0] if is_remote(path) else local_path(path).parent
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    beside: list[str] = []
+    with suppress(CheckpointError):  # over HTTP, nothing can be listed
+        beside = sorted(name.rpartition("/")[2] for name in list_checkpoints(folder))
+    there = f"in that folder: {', '.join(beside)}" if beside else "there is no checkpoint in that folder"
+    raise CheckpointError(f"There is no checkpoint {path} ({there}).")
 
 
 def verify_checkpoint(path: str | os.PathLike[str] | IO[bytes]) -> None:
@@ -141,18 +169,39 @@ def verify_checkpoint(path: str | os.PathLike[str] | IO[bytes]) -> None:
     none, and there is nothing to check in them.
 
     Args:
-        path: the file, or a binary file object that can seek, which is at its beginning afterwards.
+        path: the file, here or remote, or a binary file object that can seek, which is at its beginning afterwards.
 
     Raises:
-        CheckpointError: there is no such file, or it is not what was written.
+        CheckpointError: there is no such file, it cannot be read, or it is not what was written.
     """
-    if isinstance(path, str | os.PathLike):
-        check_is_there(path)
-        with Path(path).open("rb") as file:
-            _verify(file, path)
-    else:
-        _verify(path, path)
-        path.seek(0)
+    with _opened(path) as file:
+        _verify(file, path)
+        file.seek(0)
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
+    """A checkpoint, open and at its beginning; a remote one as a temporary copy on this machine."""
+    if not isinstance(source, str | os.PathLike):
+        if not (callable(getattr(source, "read", None)) and callable(getattr(source, "seek", None))):
+            raise CheckpointError(
+                f"A checkpoint cannot be read from {source!r} ({type(source).__name__}). Give a path, or a binary file "
+                "object that can seek."
+            )
+        yield source
+        return
+    check_is_there(source)
+    with ExitStack() as stack:
+        try:
+            if is_remote(source):
+                here = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookloop-")), "checkpoint")
+                download(source, here)
+            else:
+                here = local_path(source)
+            file = stack.enter_context(here.open("rb"))
+        except OSError as error:
+            raise _unreadable(source, error) from error
+        yield file
 
 
 def _verify(file: IO[bytes], source: object) -> None:
@@ -165,6 +214,8 @@ def _verify(file: IO[bytes], source: object) -> None:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            raise _unreadable(source, error) from error
         raise _damaged(source, f"{type(error).__name__}: {error}") from error
     if damaged is not None:
         raise _damaged(source, f"the checksum of its record {damaged!r} is another one")
@@ -174,6 +225,10 @@ def _damaged(source: object, cause: str) -> CheckpointError:
     return CheckpointError(
         f"The checkpoint {source} cannot be read ({cause}): it is damaged or incomplete. Choose another one."
     )
+
+
+def _unreadable(source: object, error: OSError) -> CheckpointError:
+    return CheckpointError(f"The checkpoint {source} cannot be read. {explained(error)}")
 
 
 def where_it_was(storage: Any, location: str) -> Any:
@@ -192,7 +247,7 @@ def read_checkpoint(
     """Read a checkpoint, after `verify_checkpoint`.
 
     Args:
-        path: the file, or a binary file object that is open for reading and can seek.
+        path: the file, here or remote, or a binary file object that is open for reading and can seek.
         weights_only: refuse everything but tensors, numbers, strings and containers of them. False runs whatever code
             the file holds: only for files that you trust.
         map_location: where its tensors go, as torch.load understands it; `where_it_was` leaves them on their devices.
@@ -200,38 +255,25 @@ def read_checkpoint(
     Raises:
         CheckpointError: there is no such file, it is damaged, or it holds objects that weights_only refuses.
     """
-    if isinstance(path, str | os.PathLike):
-        if "://" in os.fspath(path):
+    with _opened(path) as file:
+        _verify(file, path)
+        file.seek(0)
+        try:
+            checkpoint = torch.load(file, map_location=map_location, weights_only=weights_only)
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            cause = f"it holds a {found[1]}" if found else str(error).splitlines()[0]
             raise CheckpointError(
-                f"The checkpoint {path} is a URL, and checkpoints are read from local files and file objects. Copy it "
-                "here first, or open it and pass the open file."
-            )
-        source: Path | IO[bytes] = Path(path)
-    elif callable(getattr(path, "read", None)) and callable(getattr(path, "seek", None)):
-        source = path
-    else:
-        raise CheckpointError(
-            f"A checkpoint cannot be read from {path!r} ({type(path).__name__}). Give a path, or a binary file object "
-            "that can seek."
-        )
-    verify_checkpoint(source)
-    try:
-        checkpoint = torch.load(source, map_location=map_location, weights_only=weights_only)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        cause = f"it holds a {refused[1]}" if refused else str(error).splitlines()[0]
-        raise CheckpointError(
-            f"The checkpoint {source} cannot be loaded: it is damaged, or it holds objects other "
-            "than tensors, numbers, "
-            f"strings and containers of them ({cause}). If you trust the file, pass weights_only=False, which runs the "
-            "code that it holds."
-        ) from error
-    except Exception as error:  # damaged bytes can make torch and pickle raise anything
-        raise _damaged(source, f"{type(error).__name__}: {error}") from error
-    return checked_contents(checkpoint, source)
+                f"The checkpoint {path} cannot be loaded: it is damaged, or it holds objects other than tensors, "
+                f"numbers, strings and containers of them ({cause}). If you trust the file, pass weights_only=False, "
+                "which runs the code that it holds."
+            ) from error
+        except Exception as error:  # damaged bytes can make torch and pickle raise anything
+            raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    return checked_contents(checkpoint, path)
 
 
-def checked_contents(checkpoint: Any, source: str | Path | IO[bytes]) -> dict[str, Any]:
+def checked_contents(checkpoint: Any, source: str | os.PathLike[str] | IO[bytes]) -> dict[str, Any]:
     """What was read, if it is a checkpoint of a format that this version reads.
 
     Args:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hookloop.checkpoint_file import check_is_there, read_checkpoint, write_checkpoint
+from hookloop.disk_errors import explained
 from hookloop.errors import CheckpointError, MisconfigurationTypeError
+from hookloop.storage import is_remote, local_path, remove
 
 
 class CheckpointIO(ABC):
@@ -59,19 +61,23 @@ class CheckpointIO(ABC):
 
 
 class TorchCheckpointIO(CheckpointIO):
-    """What a trainer uses by default: one file for each checkpoint, written beside its target and renamed."""
+    """What a trainer uses by default: one file for each checkpoint, written beside its target and renamed.
+
+    Paths may be local ones or have a protocol (`s3://bucket/last.ckpt`); see `hookloop.storage`.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a file.
 
         Raises:
-            MisconfigurationTypeError: there are storage_options, which files have no use for.
+            MisconfigurationTypeError: there are storage_options, which it has no use for.
             CheckpointError: it could not be written; a file of that name is unchanged.
         """
         if storage_options is not None:
             raise MisconfigurationTypeError(
-                f"save_checkpoint(storage_options={storage_options!r}): {type(self).__name__} writes to a local file "
-                "and has no options. Leave them out, or pass a CheckpointIO of your own in Trainer(plugins=...)."
+                f"save_checkpoint(storage_options={storage_options!r}): {type(self).__name__} writes files and has no "
+                "options; what a protocol such as s3:// needs to know stands in fsspec's own configuration or in the "
+                "environment. Leave them out, or pass a CheckpointIO of your own in Trainer(plugins=...)."
             )
         write_checkpoint(checkpoint, path)
 
@@ -91,7 +97,10 @@ class TorchCheckpointIO(CheckpointIO):
         Raises:
             CheckpointError: the file system does not allow it.
         """
-        target = Path(path)
+        if is_remote(path):
+            remove(path)
+            return
+        target = local_path(path)
         try:
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
@@ -99,10 +108,7 @@ class TorchCheckpointIO(CheckpointIO):
                 with suppress(FileNotFoundError):
                     target.unlink()
         except OSError as error:
-            raise CheckpointError(
-                f"The checkpoint {target} could not be removed ({type(error).__name__}: {error}). Check the folder's "
-                "permissions."
-            ) from error
+            raise CheckpointError(f"The checkpoint {target} could not be removed. {explained(error)}") from error
 
     def check_is_there(self, path: str | Path) -> None:
         """Check that there is a file, unless a subclass reads from elsewhere.
