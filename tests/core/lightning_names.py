@@ -20,8 +20,10 @@ HERE: dict[str, str] = {
     "loggers.csv_logs": "CSVLogger",
     "loggers.logger": "Logger",
     "loggers.tensorboard": "TensorBoardLogger",
-    "plugins": "CheckpointIO DoublePrecision HalfPrecision MixedPrecision Precision TorchCheckpointIO",
-    "plugins.io": "CheckpointIO TorchCheckpointIO",
+    "plugins": "AsyncCheckpointIO CheckpointIO DoublePrecision HalfPrecision MixedPrecision Precision "
+    "TorchCheckpointIO",
+    "plugins.io": "AsyncCheckpointIO CheckpointIO TorchCheckpointIO",
+    "plugins.io.async_plugin": "AsyncCheckpointIO",
     "plugins.io.checkpoint_plugin": "CheckpointIO",
     "plugins.io.torch_plugin": "TorchCheckpointIO",
     "plugins.precision": "DoublePrecision HalfPrecision MixedPrecision Precision",
@@ -131,7 +133,6 @@ ABSENT: dict[str, dict[str, str]] = {
         "hparams.yaml",
     ),
     "plugins": {
-        "AsyncCheckpointIO": "does not write checkpoints in the background yet",
         "BitsandbytesPrecision": "Use MixedPrecision",
         "DeepSpeedPrecision": "does not support DeepSpeed",
         "FSDPPrecision": "today it trains on one",
@@ -149,7 +150,7 @@ ABSENT: dict[str, dict[str, str]] = {
         "today it trains on one",
     )
     | {"XLAEnvironment": "does not support TPUs"},
-    "plugins.io": {"AsyncCheckpointIO": "background", "XLACheckpointIO": "does not support TPUs"},
+    "plugins.io": {"XLACheckpointIO": "does not support TPUs"},
     "plugins.layer_sync": dict.fromkeys(("LayerSync", "TorchSyncBatchNorm"), "today it trains on one"),
     "plugins.precision": {
         "BitsandbytesPrecision": "Use MixedPrecision",
@@ -184,7 +185,7 @@ NO_SUCH_MODULE: tuple[str, ...] = (
     # reading and upgrading Lightning's own checkpoints, which comes later
     *("utilities.migration", "utilities.upgrade_checkpoint"),
     # devices, libraries and ways to deploy that are out of scope
-    *("accelerators.mps", "accelerators.xla", "cli", "demos", "plugins.io.async_plugin", "plugins.io.xla_plugin"),
+    *("accelerators.mps", "accelerators.xla", "cli", "demos", "plugins.io.xla_plugin"),
     *("plugins.precision.bitsandbytes", "plugins.precision.deepspeed", "plugins.precision.fsdp"),
     *("plugins.precision.transformer_engine", "plugins.precision.xla", "profilers.xla", "serve"),
     *("strategies.deepspeed", "strategies.single_xla", "strategies.xla", "utilities.deepspeed"),

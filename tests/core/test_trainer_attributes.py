@@ -61,6 +61,7 @@ IN_A_TEST_OF_ITS_OWN = {
     *("train_dataloader", "val_dataloaders", "callbacks", "checkpoint_callbacks", "checkpoint_callback"),
     *("early_stopping_callbacks", "progress_bar_callback", "strategy", "accelerator", "precision", "device"),
     *("global_rank", "local_rank", "world_size", "is_global_zero", "print", "save_checkpoint"),
+    "wait_for_checkpoints",
     "profiler",
 }
 

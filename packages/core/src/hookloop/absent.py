@@ -35,8 +35,6 @@ _REASONS: dict[str, str] = {
         "hookloop has no {name}. Use MixedPrecision or HalfPrecision, or write one: inherit from "
         "hookloop.plugins.Precision and pass an instance as Trainer(plugins=...).",
     ),
-    "AsyncCheckpointIO": "hookloop does not write checkpoints in the background yet. Leave it out, or write a "
-    "CheckpointIO that does, and pass it as Trainer(plugins=...).",
     "Checkpoint": "hookloop has no class that marks checkpoint callbacks. Inherit from Callback, and give the class "
     '`family = "checkpoint"` and `order = Order.LAST`.',
     "LightningEnum": "hookloop's enumerations are the standard library's. Inherit from enum.StrEnum.",

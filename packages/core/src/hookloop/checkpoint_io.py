@@ -2,9 +2,10 @@
 
 import shutil
 from abc import ABC, abstractmethod
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hookloop.checkpoint_file import check_is_there, read_checkpoint, write_checkpoint
 from hookloop.disk_errors import explained
@@ -17,10 +18,17 @@ class CheckpointIO(ABC):
 
     The trainer asks it for every checkpoint that it saves, resumes from or evaluates; to write and to remove one, on
     rank zero alone. What it raises reaches whoever asked for the checkpoint.
+
+    Attributes:
+        saves_in_background: whether `save_checkpoint` copies what it is given, and returns while it is being written.
     """
 
+    saves_in_background: ClassVar[bool] = False
+
     @abstractmethod
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> "Future[None] | None":
         """Write a checkpoint.
 
         Args:
@@ -28,6 +36,10 @@ class CheckpointIO(ABC):
                 what is not written before this returns.
             path: where to, as whoever saves calls it.
             storage_options: what was passed to `trainer.save_checkpoint`.
+
+        Returns:
+            None if it is written. Else a Future, which is done when it is: the trainer announces the checkpoint then,
+            or raises the Future's error.
         """
 
     @abstractmethod

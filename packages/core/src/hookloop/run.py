@@ -13,6 +13,7 @@ from hookloop.module import LightningModule
 from hookloop.optimizers import Optimization
 from hookloop.profilers import Profiler
 from hookloop.progress import Progress
+from hookloop.saves import Saves
 from hookloop.stage import TrainerState
 from hookloop.strategies import Strategy
 
@@ -34,6 +35,7 @@ class Run:
         loaders: its data.
         optimization: optimizers, schedulers and clipping, of the module's last fit; empty if it was never fitted.
         state: entry point, stage, status, and the wish to stop.
+        saves: the file that is being written in the background.
         inference_mode: whether evaluation runs under torch.inference_mode rather than no_grad.
         detect_anomaly: whether a loss that is NaN or infinite is an error.
         profiler: who times the parts of the loops; None if nobody listens.
@@ -51,6 +53,7 @@ class Run:
     loaders: Loaders
     optimization: Optimization
     state: TrainerState
+    saves: Saves
     inference_mode: bool = True
     detect_anomaly: bool = False
     profiler: Profiler | None = None

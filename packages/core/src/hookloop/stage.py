@@ -69,6 +69,7 @@ class TrainerState:
         status: how it stands.
         should_stop: whether somebody asked to end training.
         received_signal: number of the signal by which the process was asked to end during the last entry point.
+        attention: whether there is something to see to after the running batch: a signal, or a file that is written.
         lost_worker: what torch raised when a loader's worker died of that signal, if nobody needed it any more.
     """
 
@@ -77,6 +78,7 @@ class TrainerState:
     status: TrainerStatus = TrainerStatus.INITIALIZING
     should_stop: bool = False
     received_signal: int | None = None
+    attention: bool = False
     lost_worker: RuntimeError | None = None
 
     @property

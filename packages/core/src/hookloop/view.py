@@ -3,7 +3,7 @@
 from collections.abc import MutableSequence, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -352,7 +352,17 @@ class TrainerView(Protocol):
         ...
 
     def save_checkpoint(
-        self, filepath: str | Path, weights_only: bool = False, storage_options: Any | None = None
+        self,
+        filepath: str | Path,
+        weights_only: bool = False,
+        storage_options: Any | None = None,
+        *,
+        background: bool = False,
+        on_error: Literal["raise", "warn"] = "raise",
     ) -> None:
-        """Write a checkpoint of the run as it is now."""
+        """Write a checkpoint of the run as it is now, or begin to: see `Trainer.save_checkpoint`."""
+        ...
+
+    def wait_for_checkpoints(self) -> None:
+        """Wait for a checkpoint that is being written in the background."""
         ...

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from hookloop.hook_checks import check_dataloader_idx, fetches_batches, fit_step, overrides
+from hookloop.loops.attention import attend
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.parts import batches_of, strategy_part
-from hookloop.loops.signals import end_preempted, preemptible
+from hookloop.loops.signals import preemptible
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import is_epoch_of_validation
 from hookloop.module import LightningModule
@@ -116,8 +117,8 @@ def _evaluate_batches(run: Run, kind: str, step: Callable[..., Any], loaders: li
                 recorder.keep_step(run.progress.epoch)
                 if recorder.kept_steps >= log_every:
                     recorder.send_kept_steps()
-            if state.received_signal is not None:
-                end_preempted(run)
+            if state.attention:
+                attend(run)
     recorder.send_kept_steps()
 
 

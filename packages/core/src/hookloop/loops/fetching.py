@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hookloop.loaders.feed import DataLoaderIter, Fetched
-from hookloop.loops.signals import end_preempted
+from hookloop.loops.attention import attend
 from hookloop.run import Run
 from hookloop.stage import RunningStage
 
@@ -84,8 +84,8 @@ def evaluate_fetching(
                 recorder.keep_step(run.progress.epoch)
                 if recorder.kept_steps >= log_every:
                     recorder.send_kept_steps()
-            if run.state.received_signal is not None:
-                end_preempted(run)
+            if run.state.attention:
+                attend(run)
     except StopIteration:
         if not feed.done:
             raise

@@ -27,6 +27,7 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
     """Run the body of an entry point and unwind it.
 
         body()                             # SIGTERM is noted meanwhile, and honoured by the loops
+        a file that is being written in the background: waited for, announced
         on an exception: on_exception of every callback and the datamodule
         teardown of all that was set up; finalize of every logger; everything in `closing`
 
@@ -51,6 +52,7 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
             interrupts.watch()
             try:
                 result = body()
+                run.saves.wait()
             finally:
                 interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
                 workers.unwind()
@@ -58,6 +60,7 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
             failure = _what_was_meant(run, raised, interrupts)
             run.state.status = TrainerStatus.INTERRUPTED
             run.hooks.report_exception(failure)
+        failure = _attempt(run, failure, run.saves, "wait")
         failure = run.hooks.tear_down(run.state.fn.value, failure)
         for logger in loggers:
             failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")

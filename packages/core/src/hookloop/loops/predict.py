@@ -5,9 +5,10 @@ from typing import Any
 
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fetches_batches, overrides
+from hookloop.loops.attention import attend
 from hookloop.loops.evaluate import eval_mode, evaluation_step, no_gradients
 from hookloop.loops.parts import batches_of
-from hookloop.loops.signals import end_preempted, preemptible
+from hookloop.loops.signals import preemptible
 from hookloop.loops.transfer import transfer_function
 from hookloop.module import LightningModule
 from hookloop.run import Run
@@ -89,5 +90,5 @@ def _predict_batches(
             hooks.on_predict_batch_end(prediction, batch, batch_idx, *which)
             if predictions:
                 predictions[dataloader_idx].append(prediction)
-            if run.state.received_signal is not None:
-                end_preempted(run)
+            if run.state.attention:
+                attend(run)

@@ -51,6 +51,7 @@ class PreemptionSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._state.received_signal = number
+        self._state.attention = True
         if callable(self._before):
             self._before(number, frame)
 

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from hookloop.errors import MisconfigurationError
+from hookloop.loops.attention import attend
 from hookloop.loops.evaluate import evaluate
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.parts import batches_of, part, timed_optimizers
-from hookloop.loops.signals import end_preempted, preemptible
+from hookloop.loops.signals import preemptible
 from hookloop.loops.step import Next, Stepper, finish_window, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
@@ -72,8 +73,8 @@ def train(run: Run, go_on: Callable[[], None] | None = None) -> None:
         if go_on is not None:
             go_on()
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
-            if run.state.received_signal is not None:
-                end_preempted(run)
+            if run.state.attention:
+                attend(run)
             if run.loaders.renew("train", progress.epoch):
                 stepper = Stepper.of(run)
             train_epoch(run, stepper, clock)
@@ -113,8 +114,8 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     try:
         for batch_idx, batch, is_last in batches:
             following = run_batch(stepper, plan, batch, batch_idx, is_last)
-            if state.received_signal is not None:
-                end_preempted(run)  # a validation that is due is owed by whoever resumes
+            if state.attention:
+                attend(run)  # a validation that is due is owed by whoever resumes
             if following is not Next.GO_ON:
                 if following is Next.END_EPOCH:
                     break

@@ -3,10 +3,19 @@
 from typing import TYPE_CHECKING
 
 from hookloop.absent import absent
+from hookloop.async_checkpoint_io import AsyncCheckpointIO
 from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
 from hookloop.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 
-__all__ = ["CheckpointIO", "DoublePrecision", "HalfPrecision", "MixedPrecision", "Precision", "TorchCheckpointIO"]
+__all__ = [
+    "AsyncCheckpointIO",
+    "CheckpointIO",
+    "DoublePrecision",
+    "HalfPrecision",
+    "MixedPrecision",
+    "Precision",
+    "TorchCheckpointIO",
+]
 
 if not TYPE_CHECKING:  # or a type checker would believe that every name is there
 

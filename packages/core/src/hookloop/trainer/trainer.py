@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
@@ -33,6 +33,7 @@ from hookloop.profilers import Profiler, timed
 from hookloop.profilers.timing import listens
 from hookloop.progress import Progress
 from hookloop.run import Run
+from hookloop.saves import Saves
 from hookloop.stage import RunningStage, TrainerFn, TrainerState, TrainerStatus
 from hookloop.strategies import Strategy, select_strategy
 from hookloop.trainer.arguments import (
@@ -260,6 +261,7 @@ class Trainer(TrainerAttributes):
         self._before_module: list[Callback] = []
         self._progress = Progress()
         self._state = TrainerState()
+        self._saves = Saves(self._state)
         self._run: Run | None = None
         self._outer: TrainerView | None = None
         self._ckpt_path: str | None = None
@@ -397,31 +399,48 @@ class Trainer(TrainerAttributes):
         return self._guard(run, path, lambda: run_prediction(run, keep, path, weights_only is not False))
 
     def save_checkpoint(
-        self, filepath: str | Path, weights_only: bool = False, storage_options: Any | None = None
+        self,
+        filepath: str | Path,
+        weights_only: bool = False,
+        storage_options: Any | None = None,
+        *,
+        background: bool = False,
+        on_error: Literal["raise", "warn"] = "raise",
     ) -> None:
         """Write a checkpoint of the run as it is now, or as it ended.
+
+        When the file is there and can be loaded, `on_checkpoint_saved(path)` of every callback is called, once.
 
         Args:
             filepath: the file; it is written beside, and renamed when it is complete.
             weights_only: the module alone; training cannot be resumed from it.
             storage_options: handed to the CheckpointIO that was passed in `plugins`; files have none.
+            background: return when the state is copied, and let a thread write it. The file is announced, or its error
+                raised, after the batch in which the thread is done, before the next save, by `wait_for_checkpoints`, or
+                at the end of the entry point, whichever is first. Two saves never overlap: the next one waits.
+            on_error: "warn" goes on without a file that could not be written, with a warning that names it; callbacks
+                hear nothing of it.
 
         Raises:
             MisconfigurationError: no module has been run yet, filepath is no path, or there are storage_options and no
                 use for them.
-            CheckpointError: it could not be written; a file of that name is unchanged.
+            CheckpointError: it could not be written; a file of that name is unchanged. Or the former one could not,
+                which was saved in the background: then this one is there all the same.
         """
         run = self._running("save_checkpoint()")
-        if not isinstance(filepath, str | os.PathLike):
-            raise MisconfigurationTypeError(
-                f"save_checkpoint({filepath!r}): the file is a path, and no {type(filepath).__name__}."
-            )
-        with self._profiler.profile("save_checkpoint"):
-            from hookloop.checkpoint import dump  # loaded by the first run
+        from hookloop.trainer.saving import check_save, save  # loaded by the first save
 
-            self._strategy.save_checkpoint(dump(run, weights_only), filepath, storage_options)
-            self._strategy.barrier("save_checkpoint")
-        run.hooks.on_checkpoint_saved(str(filepath))
+        check_save(filepath, background, on_error)
+        with self._profiler.profile("save_checkpoint"):
+            save(run, filepath, weights_only, storage_options, background, on_error)
+
+    def wait_for_checkpoints(self) -> None:
+        """Wait for a checkpoint that is being written in the background; returns at once if there is none.
+
+        Raises:
+            CheckpointError: it could not be written, and it was not saved with on_error="warn".
+        """
+        self._saves.wait()
 
     def init_module(self, empty_init: bool | None = None) -> AbstractContextManager[None]:
         """Build a module where it will run: its tensors are made on the trainer's device, in its precision.
@@ -508,6 +527,7 @@ class Trainer(TrainerAttributes):
             loaders=Loaders(sources, self._limits, in_fit=fn is TrainerFn.FITTING),
             optimization=self._optimization_for(fn, module),
             state=self._state,
+            saves=self._saves,
             inference_mode=options.inference_mode,
             detect_anomaly=options.detect_anomaly,
             profiler=self._profiler if listens(self._profiler) else None,
@@ -550,6 +570,7 @@ class Trainer(TrainerAttributes):
             Closing(self._callbacks, "stop_listening"),
             Closing(run.loaders, "release"),
             hand_back,
+            Closing(self._saves, "close"),
             Closing(self._strategy.checkpoint_io, "teardown"),
             Closing(self._profiler, "describe"),
             Closing(self._profiler, "teardown", (stage,)),
@@ -615,6 +636,7 @@ class Trainer(TrainerAttributes):
                     f"{type(model).__name__} does not define {method}(), which "
                     f"trainer.{entry_point}() needs. Define it."
                 )
+        self._saves.wait()  # what was saved after the last run may be what this one is asked to restore
         return model
 
     def _resolve_for(self, model: LightningModule | None, ckpt_path: str | Path | None) -> str | None:

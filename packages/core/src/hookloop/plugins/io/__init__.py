@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from hookloop.absent import absent
+from hookloop.async_checkpoint_io import AsyncCheckpointIO
 from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
 
-__all__ = ["CheckpointIO", "TorchCheckpointIO"]
+__all__ = ["AsyncCheckpointIO", "CheckpointIO", "TorchCheckpointIO"]
 
 if not TYPE_CHECKING:  # or a type checker would believe that every name is there
 

@@ -1,0 +1,68 @@
+"""`BackgroundWriter`: one thread, which writes what was copied before."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Any
+
+from hookloop.background.snapshot import Snapshots
+
+
+class BackgroundWriter:
+    """Writes states while their owners go on changing them, one after another.
+
+    The thread is there for as long as it writes. It is no daemon: Python does not end before the thread does, after
+    sys.exit and after exceptions too.
+    """
+
+    def __init__(self) -> None:
+        self._snapshots = Snapshots()
+        self._last: Future[None] | None = None
+        self._process = os.getpid()
+
+    def start(self, write: Callable[[Any], object], state: Any, done: "Future[None] | None" = None) -> "Future[None]":
+        """Copy a state and begin to write it. A former write is waited for first.
+
+        Args:
+            write: called on the thread with the copy.
+            state: may be changed as soon as this returns.
+            done: what to return; None makes a new one.
+
+        Returns:
+            Done when the write is, with the error if it raised one.
+        """
+        self.wait()
+        copy, ready = self._snapshots.take(state)
+        self._last, self._process = Future() if done is None else done, os.getpid()
+        arguments = (self._last, write, copy, ready)
+        thread = threading.Thread(target=_write, args=arguments, name="hookloop checkpoint writer", daemon=False)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had: Python is ending, or the system's limit is reached
+            _write(*arguments)
+        return self._last
+
+    def wait(self) -> None:
+        """Wait until nothing is being written; an error is left to whoever asks the Future.
+
+        A fork has no threads: the write goes on in the process that began it, and only there.
+        """
+        if self._last is not None and self._process == os.getpid():
+            wait([self._last])
+        self._last = None
+
+    def release(self) -> None:
+        """Give back the memory of the last copy, once that is written."""
+        self.wait()
+        self._snapshots = Snapshots()
+
+
+def _write(done: "Future[None]", write: Callable[[Any], object], copy: Any, ready: Callable[[], None]) -> None:
+    try:
+        ready()
+        write(copy)
+    except BaseException as error:  # noqa: BLE001 - raised where the Future is asked
+        done.set_exception(error)
+    else:
+        done.set_result(None)
