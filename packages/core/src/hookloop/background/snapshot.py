@@ -38,7 +38,8 @@ class Snapshots:
             The copy, and what to call before it is read: it waits for devices that are still copying.
         """
         copying = _Copying(self._kept)
-        copy = copying.of(state)
+        with torch.no_grad():
+            copy = copying.of(state)
         self._kept = copying.used
         events = [torch.cuda.Event() for _ in copying.devices]
         for event, device in zip(events, copying.devices, strict=True):
@@ -101,9 +102,18 @@ class _Copying:
         return copy
 
     def _tensor(self, tensor: Tensor) -> Tensor:
-        storage = self._storage(tensor.untyped_storage())
+        original = tensor.untyped_storage()
+        storage, is_new = self._storage_for(original)
         copy = torch.empty(0, dtype=tensor.dtype, device="cpu")
         copy.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
+        if is_new:
+            from_device = original.device.type == "cuda"
+            if tensor.nbytes == original.nbytes() and tensor.is_contiguous() and not tensor.is_conj():
+                copy.copy_(tensor, non_blocking=from_device)  # all of it, and faster in its own dtype than in bytes
+            else:
+                storage.copy_(original, non_blocking=from_device)
+            if from_device:
+                self.devices.add(original.device)
         if tensor.is_conj():
             copy = copy.conj()
         if type(tensor) is nn.Parameter:
@@ -114,23 +124,18 @@ class _Copying:
             vars(copy).update(self.of(vars(tensor)))
         return copy
 
-    def _storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:
-        size = storage.nbytes()
-        key = storage.data_ptr(), size
-        copy = self._storages.get(key)
-        if copy is None:
-            from_device = storage.device.type == "cuda"
-            copy = self._storages[key] = self._memory(size, from_device)
-            copy.copy_(storage, non_blocking=from_device)
-            if from_device:
-                self.devices.add(storage.device)
-        return copy
-
-    def _memory(self, size: int, locked: bool) -> torch.UntypedStorage:
+    def _storage_for(self, original: torch.UntypedStorage) -> tuple[torch.UntypedStorage, bool]:
+        """The memory for the copy of a storage, and whether the copy is still to be made."""
+        size = original.nbytes()
+        known = self._storages.get((original.data_ptr(), size))
+        if known is not None:
+            return known, False
+        locked = original.device.type == "cuda"
         free = self._kept.get((size, locked))
         memory = free.pop() if free else _new_memory(size, locked)
         self.used.setdefault((size, locked), []).append(memory)
-        return memory
+        self._storages[original.data_ptr(), size] = memory
+        return memory, True
 
 
 def _is_a_plain_view(tensor: Tensor) -> bool:

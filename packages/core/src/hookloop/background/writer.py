@@ -1,9 +1,8 @@
 """`BackgroundWriter`: one thread, which writes what was copied before."""
 
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any
 
 from hookloop.background.snapshot import Snapshots
@@ -18,8 +17,7 @@ class BackgroundWriter:
 
     def __init__(self) -> None:
         self._snapshots = Snapshots()
-        self._last: Future[None] | None = None
-        self._process = os.getpid()
+        self._thread: threading.Thread | None = None
 
     def start(self, write: Callable[[Any], object], state: Any, done: "Future[None] | None" = None) -> "Future[None]":
         """Copy a state and begin to write it. A former write is waited for first.
@@ -34,23 +32,25 @@ class BackgroundWriter:
         """
         self.wait()
         copy, ready = self._snapshots.take(state)
-        self._last, self._process = Future() if done is None else done, os.getpid()
-        arguments = (self._last, write, copy, ready)
+        done = Future() if done is None else done
+        arguments = (done, write, copy, ready)
         thread = threading.Thread(target=_write, args=arguments, name="hookloop checkpoint writer", daemon=False)
         try:
             thread.start()
         except RuntimeError:  # no thread is to be had: Python is ending, or the system's limit is reached
             _write(*arguments)
-        return self._last
+        else:
+            self._thread = thread
+        return done
 
     def wait(self) -> None:
         """Wait until nothing is being written; an error is left to whoever asks the Future.
 
-        A fork has no threads: the write goes on in the process that began it, and only there.
+        A fork has no threads, so there is nothing to wait for in it: the process that began the write goes on with it.
         """
-        if self._last is not None and self._process == os.getpid():
-            wait([self._last])
-        self._last = None
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = None
 
     def release(self) -> None:
         """Give back the memory of the last copy, once that is written."""
