@@ -31,7 +31,8 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "overlapping": lambda base: base.as_strided((3, 3), (1, 1), 2),
     "flipped": lambda base: base.flip(0),
     "a parameter": lambda base: nn.Parameter(base, requires_grad=base.is_floating_point()),
-    "a part that learns": lambda base: base[1:].detach().requires_grad_(base.is_floating_point()),
+    # torch.load cannot read a float8 that needs gradients.
+    "a part that learns": lambda base: base[1:].requires_grad_(base.is_floating_point() and base.itemsize > 1),
     "conjugated": lambda base: base.conj() if base.is_complex() else base,
     "negated by a bit": lambda base: base.clone().conj().imag if base.is_complex() else base,
     "with an attribute": lambda base: _with_attribute(base[:2]),
