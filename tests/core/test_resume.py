@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hookloop import Callback, LightningModule, Order, Trainer
 from hookloop.checkpoint_file import read_checkpoint
-from hookloop.errors import CheckpointError, HookloopError, MisconfigurationError
+from hookloop.errors import CheckpointError, HookloopError
 from hookloop.view import TrainerView
 
 from .fitting import (
@@ -620,42 +620,6 @@ def fitted_path(path: Path) -> Path:
     """A checkpoint of one epoch."""
     trainer_in(path.parent, Saves("on_train_epoch_end", path), max_epochs=1).fit(Regression(), loader())
     return path
-
-
-@pytest.mark.parametrize("kind", [str, Path])
-@pytest.mark.parametrize("which", ["best", "last"])
-def test_best_and_last_are_what_the_first_callback_answers_that_knows(
-    which: str, kind: type[str] | type[Path], fitted_path: Path
-) -> None:
-    ignorant, knowing, late = Knows(), Knows(**{which: kind(fitted_path)}), Knows(**{which: "nowhere.ckpt"})
-    trainer = trainer_in(fitted_path.parent, Callback(), ignorant, knowing, late)
-    module = Regression()
-    trainer.fit(module, loader(), ckpt_path=which)
-    assert (ignorant.asked, knowing.asked, late.asked) == ([which], [which], [])
-    assert len(module.marks) == BATCHES
-    assert trainer.ckpt_path == str(fitted_path)
-
-
-@pytest.mark.parametrize("entry", ["fit", "validate", "test", "predict"])
-@pytest.mark.parametrize(
-    ("callbacks", "named"), [([], "there is none"), ([Knows()], "Knows"), ([Knows(), Knows()], "Knows, Knows")]
-)
-def test_best_and_last_are_refused_where_nobody_knows(
-    callbacks: list[Callback], named: str, entry: str, tmp_path: Path
-) -> None:
-    for which in ("best", "last"):
-        advice = "dirpath=" if callbacks else "pip install hookloop-callbacks-checkpoint"
-        message = rf'ckpt_path="{which}": no callback knows.*callbacks: {named}\).*{advice}'
-        with pytest.raises(MisconfigurationError, match=message):
-            getattr(trainer_in(tmp_path, *callbacks), entry)(Regression(), loader(), ckpt_path=which)
-
-
-def test_a_path_that_is_called_best_is_a_path(fitted_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(fitted_path.parent)
-    fitted_path.rename("best")
-    module = Regression()
-    trainer_in(fitted_path.parent).fit(module, loader(), ckpt_path=Path("best"))
-    assert len(module.marks) == BATCHES
 
 
 def test_a_wrong_path_is_an_error_before_anything_is_set_up(tmp_path: Path) -> None:

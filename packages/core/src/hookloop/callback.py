@@ -1,6 +1,6 @@
 """`Callback`, `LambdaCallback`, `Order`, and `Hooks`: the one list of everything a callback may override."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from enum import IntEnum
 from pathlib import Path
@@ -276,8 +276,21 @@ class Callback(Hooks):
         """Under which name a checkpoint keeps this callback's state; distinct for each instance in a run."""
         return type(self).__qualname__
 
-    def resolve_checkpoint(self, which: str) -> str | Path | None:
-        """The path that `ckpt_path="best"` or `"last"` stands for, or None if this callback cannot tell."""
+    def resolve_checkpoint(self, which: str) -> str | Path | Sequence[str | Path] | None:
+        """What `ckpt_path="best"`, `"last"` or `"auto"` stands for.
+
+        Asked on rank zero alone, before `setup` and before anything else of the run begins.
+
+        Args:
+            which: "best", "last" or "auto". The first callback that knows a best file is obeyed. For the other two all
+                callbacks are asked, and the newest file that is intact is taken; "auto" is "last" of a job that may
+                be started for the first time.
+
+        Returns:
+            A path, or a sequence of paths in the order in which they are to be tried, the newest first: files that may
+            be damaged belong in it too. None if this callback cannot tell, as it knows no folder to look in; an empty
+            sequence if it can, and there is no file yet.
+        """
         return None
 
     def log(

@@ -16,7 +16,7 @@ from uuid import uuid4
 import torch
 
 from hookloop.disk_errors import explained
-from hookloop.errors import CheckpointError
+from hookloop.errors import CheckpointError, DamagedCheckpointError
 from hookloop.loadable import check_loadable
 from hookloop.storage import PARTIAL, download, is_file, is_remote, list_checkpoints, local_path, upload
 
@@ -213,16 +213,18 @@ def _verify(file: IO[bytes], source: object) -> None:
             raise zipfile.BadZipFile("its end is missing")
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EIO:
-            raise _unreadable(source, error) from error
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it points to bytes before its beginning
+            raise _damaged(source, f"{type(error).__name__}: {error}") from error
+        raise _unreadable(source, error) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _damaged(source, f"{type(error).__name__}: {error}") from error
     if damaged is not None:
         raise _damaged(source, f"the checksum of its record {damaged!r} is another one")
 
 
-def _damaged(source: object, cause: str) -> CheckpointError:
-    return CheckpointError(
+def _damaged(source: object, cause: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
         f"The checkpoint {source} cannot be read ({cause}): it is damaged or incomplete. Choose another one."
     )
 
@@ -262,6 +264,8 @@ def read_checkpoint(
             checkpoint = torch.load(file, map_location=map_location, weights_only=weights_only)
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL (\S+)", str(error))
+            if found is None and not zipfile.is_zipfile(file):  # it has no checksums that could have told
+                raise _damaged(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
             cause = f"it holds a {found[1]}" if found else str(error).splitlines()[0]
             raise CheckpointError(
                 f"The checkpoint {path} cannot be loaded: it is damaged, or it holds objects other than tensors, "
@@ -269,6 +273,15 @@ def read_checkpoint(
                 "which runs the code that it holds."
             ) from error
         except Exception as error:  # damaged bytes can make torch and pickle raise anything
+            if isinstance(error, OSError):
+                raise _unreadable(path, error) from error
+            if isinstance(error, MemoryError) or "allocate memory" in str(
+                error
+            ):  # torch has no class of its own for it
+                raise CheckpointError(
+                    f"The checkpoint {path} does not fit into memory ({type(error).__name__}: {error}). Its bytes are "
+                    "as they were written; load it where there is more."
+                ) from error
             raise _damaged(path, f"{type(error).__name__}: {error}") from error
     return checked_contents(checkpoint, path)
 

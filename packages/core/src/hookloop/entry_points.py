@@ -3,7 +3,6 @@
 Functions over a Run; the loops know nothing of checkpoints, and the checkpoint connector nothing of loops.
 """
 
-from pathlib import Path
 from typing import Any
 
 from hookloop.checkpoint import restore_module_and_callbacks, restore_training
@@ -23,8 +22,15 @@ from hookloop.run import Run
 from hookloop.stage import RunningStage
 
 
-def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
+def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]], *, restarted: bool = False) -> None:
     """Fit; progress begins anew, or goes on after the last epoch that was finished.
+
+    Args:
+        run: the run.
+        anew: whether progress begins anew, if no checkpoint is restored.
+        checkpoints: what to restore, alone in a list, or nothing. It is taken out, so that nobody up the stack keeps
+            its tensors for as long as training goes on.
+        restarted: whether this is a job that goes on by itself: then it is no mistake if its training has ended.
 
     In this order:
 
@@ -38,7 +44,6 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
         train
         on_fit_end
     """
-    # Taken out of the list, so that nobody up the stack keeps its tensors for as long as training goes on.
     checkpoint = checkpoints.pop() if checkpoints else None
     _settings(run)  # if two of them contradict each other, it is said now
     _warn_of_settings_that_no_file_holds(run)
@@ -59,29 +64,21 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]]) -> None:
         del checkpoint  # its tensors are copied; a long run need not keep them
     elif run.limits.num_sanity_val_steps and validates(run):
         part(run, sanity_check, "run_sanity_check")(run)
-    train(run, go_on)
+    train(run, go_on, restarted=restarted)
     run.hooks.on_fit_end()
 
 
-def run_evaluation(
-    run: Run, stage: RunningStage, ckpt_path: str | Path | None, weights_only: bool
-) -> list[dict[str, float]]:
+def run_evaluation(run: Run, stage: RunningStage, checkpoints: list[dict[str, Any]]) -> list[dict[str, float]]:
     """Validate or test: set up, restore the module and the callbacks if asked, run the loaders."""
-    part(run, _set_up_and_restore, "setup")(
-        run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only)
-    )
+    part(run, _set_up_and_restore, "setup")(run, checkpoints.pop() if checkpoints else None)
     strategy_part(run, run.strategy.place, "place")(run.module)
     name = "run_test" if stage is RunningStage.TESTING else "run_validation"
     return part(run, evaluate, name)(run, stage)
 
 
-def run_prediction(
-    run: Run, return_predictions: bool, ckpt_path: str | Path | None, weights_only: bool
-) -> list[Any] | None:
+def run_prediction(run: Run, return_predictions: bool, checkpoints: list[dict[str, Any]]) -> list[Any] | None:
     """Predict: set up, restore the module and the callbacks if asked, run the loaders."""
-    part(run, _set_up_and_restore, "setup")(
-        run, None if ckpt_path is None else run.strategy.load_checkpoint(ckpt_path, weights_only)
-    )
+    part(run, _set_up_and_restore, "setup")(run, checkpoints.pop() if checkpoints else None)
     strategy_part(run, run.strategy.place, "place")(run.module)
     return part(run, predict, "run_prediction")(run, return_predictions)
 

@@ -34,6 +34,10 @@ class CheckpointError(HookloopError, RuntimeError):
     """A checkpoint could not be written, read, or fitted to what is being restored."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint's bytes are not those that were written, or not all of them: nothing can be restored from it."""
+
+
 class AnomalyError(HookloopError, RuntimeError):
     """A loss or a gradient is NaN or infinite, and detect_anomaly=True asked for an error then."""
 

@@ -16,12 +16,13 @@ from hookloop.loops.signals import preemptible
 from hookloop.loops.step import Next, Stepper, finish_window, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
+from hookloop.rank_zero import rank_zero_info
 from hookloop.run import Run
 from hookloop.stage import RunningStage
 from hookloop.warning_categories import PossibleUserWarning
 
 
-def train(run: Run, go_on: Callable[[], None] | None = None) -> None:
+def train(run: Run, go_on: Callable[[], None] | None = None, *, restarted: bool = False) -> None:
     """Train until a limit is reached or somebody asks to stop.
 
         on_train_start
@@ -43,6 +44,7 @@ def train(run: Run, go_on: Callable[[], None] | None = None) -> None:
     Args:
         run: the run.
         go_on: called when training begins: gives a resumed run what must not be touched by anything before.
+        restarted: whether this is a job that goes on by itself: then it is no mistake if its training has ended.
     """
     progress, limits = run.progress, run.limits
     if progress.epoch_ended:
@@ -51,9 +53,12 @@ def train(run: Run, go_on: Callable[[], None] | None = None) -> None:
         return
     # A run that was saved in the step which reached its limit still has the end of that epoch to go through.
     if not _is_inside_an_epoch(run) and (reason := limit_reached(run)):
+        reached = f"{reason}={getattr(limits, reason)} is reached (epoch {progress.epoch}, step {progress.global_step})"
+        if restarted:
+            rank_zero_info(f"Training had ended before, and is not repeated: {reached}. Raise it to go on.")
+            return
         warnings.warn(
-            f"There is nothing to train: {reason}={getattr(limits, reason)} is reached (epoch {progress.epoch}, step "
-            f"{progress.global_step}). Raise it to go on: trainer.{reason} = ....",
+            f"There is nothing to train: {reached}. Raise it to go on: trainer.{reason} = ....",
             category=PossibleUserWarning,
             stacklevel=2,
         )

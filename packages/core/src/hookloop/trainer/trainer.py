@@ -288,7 +288,9 @@ class Trainer(TrainerAttributes):
                 datamodule. None takes the datamodule's, or the module's own.
             val_dataloaders: the same for validation.
             datamodule: supplies loaders that were not passed.
-            ckpt_path: a checkpoint to resume from: a path, or "best" or "last" as checkpoint callbacks answer it.
+            ckpt_path: a checkpoint to resume from: a path, or what checkpoint callbacks name: "best", "last" (the
+                newest one that is intact), or "auto": the same, and a fresh start as long as there is none, which is
+                what a job wants that may be killed and started again. `ckpt_path` of the trainer tells which it was.
             weights_only: False loads a checkpoint that holds other objects than tensors and plain values, and runs
                 whatever code is in it.
 
@@ -299,7 +301,8 @@ class Trainer(TrainerAttributes):
         model = self._checked(model, "fit", "training_step", "configure_optimizers")
         _check_can_learn(model)
         train_dataloaders, datamodule = _told_apart("train_dataloaders", train_dataloaders, datamodule)
-        path = self._resolve(ckpt_path)
+        # Read before anything begins: a file that cannot be read costs nothing of what was fitted before.
+        path, checkpoints = self._begins_with(TrainerFn.FITTING, model, ckpt_path, weights_only)
         given = {"train": train_dataloaders, "val": val_dataloaders}
         if val_dataloaders is not None and not overrides(model, LightningModule, "validation_step"):
             warnings.warn(
@@ -311,13 +314,11 @@ class Trainer(TrainerAttributes):
             )
         anew = model is not self._fitted or path is not None
         self._state.should_stop = False
-        # Read before anything begins: a file that cannot be read costs nothing of what was fitted before.
-        checkpoints = [] if path is None else [self._strategy.load_checkpoint(path, weights_only is not False)]
         run = self._put_together(TrainerFn.FITTING, model, given, datamodule)
         self._fitted, self._optimization, self._fit_recorder = model, run.optimization, run.recorder
         from hookloop.entry_points import run_fit  # loaded by the first run, as are the loops
 
-        self._guard(run, path, lambda: run_fit(run, anew, checkpoints))
+        self._guard(run, path, lambda: run_fit(run, anew, checkpoints, restarted=ckpt_path == "auto"))
 
     def validate(
         self,
@@ -334,7 +335,7 @@ class Trainer(TrainerAttributes):
             model: None takes the module of the last entry point, with its best checkpoint if a callback knows one.
             dataloaders: any iterable of batches, or several in a list, a dict or a CombinedLoader; or a datamodule.
                 None takes the datamodule's, or the module's own.
-            ckpt_path: a checkpoint to load the weights from: a path, "best" or "last".
+            ckpt_path: a checkpoint to load the weights from: a path, "best" or "last" (the newest one that is intact).
             verbose: print the metrics.
             datamodule: supplies loaders that were not passed.
             weights_only: see `fit`.
@@ -390,13 +391,13 @@ class Trainer(TrainerAttributes):
             What predict_step returned for each batch; a list of these for each loader if there are several.
         """
         checked = self._checked(model, "predict")
-        path = self._resolve_for(model, ckpt_path)
+        path, checkpoints = self._begins_with(TrainerFn.PREDICTING, model, ckpt_path, weights_only)
         dataloaders, datamodule = _told_apart("dataloaders", dataloaders, datamodule)
         run = self._put_together(TrainerFn.PREDICTING, checked, {"predict": dataloaders}, datamodule)
         keep = return_predictions is not False
         from hookloop.entry_points import run_prediction  # loaded by the first run
 
-        return self._guard(run, path, lambda: run_prediction(run, keep, path, weights_only is not False))
+        return self._guard(run, path, lambda: run_prediction(run, keep, checkpoints))
 
     def save_checkpoint(
         self,
@@ -482,12 +483,12 @@ class Trainer(TrainerAttributes):
     ) -> list[dict[str, float]]:
         kind = "test" if fn is TrainerFn.TESTING else "validation"
         checked = self._checked(model, fn.value, f"{kind}_step")
-        path = self._resolve_for(model, ckpt_path)
+        path, checkpoints = self._begins_with(fn, model, ckpt_path, weights_only)
         dataloaders, datamodule = _told_apart("dataloaders", dataloaders, datamodule)
         run = self._put_together(fn, checked, {stage.dataloader_prefix: dataloaders}, datamodule)
         from hookloop.entry_points import run_evaluation  # loaded by the first run
 
-        metrics = self._guard(run, path, lambda: run_evaluation(run, stage, path, weights_only is not False))
+        metrics = self._guard(run, path, lambda: run_evaluation(run, stage, checkpoints))
         if verbose and self.is_global_zero:
             from hookloop.metrics.table import metrics_table
 
@@ -639,37 +640,20 @@ class Trainer(TrainerAttributes):
         self._saves.wait()  # what was saved after the last run may be what this one is asked to restore
         return model
 
-    def _resolve_for(self, model: LightningModule | None, ckpt_path: str | Path | None) -> str | None:
-        """The checkpoint to evaluate: without a module and a path, the best one if there is one."""
-        if model is None and ckpt_path is None and not self._options.fast_dev_run:
-            return self._answered("best")
-        return self._resolve(ckpt_path)
+    def _begins_with(
+        self, fn: TrainerFn, model: LightningModule | None, ckpt_path: str | Path | None, weights_only: bool | None
+    ) -> tuple[str | None, list[dict[str, Any]]]:
+        """The path of the checkpoint to begin with, and alone in a list what it holds; None and nothing for none."""
+        evaluates_best = fn is not TrainerFn.FITTING and model is None and not self._options.fast_dev_run
+        if ckpt_path is None and not evaluates_best:
+            return None, []
+        from hookloop.trainer.resuming import best_checkpoint, find_checkpoint  # not by every run
 
-    def _resolve(self, ckpt_path: str | Path | None) -> str | None:
+        safe = weights_only is not False
         if ckpt_path is None:
-            return None
-        if not isinstance(ckpt_path, str | os.PathLike):
-            raise MisconfigurationTypeError(
-                f"ckpt_path={ckpt_path!r} ({type(ckpt_path).__name__}) must be a path, "
-                '"best" or "last", or None for no checkpoint.'
-            )
-        path = self._answered(str(ckpt_path)) if ckpt_path in ("best", "last") else os.fspath(ckpt_path)
-        if path is None:
-            asked = ", ".join(type(callback).__name__ for callback in self.checkpoint_callbacks) or "there is none"
-            raise MisconfigurationError(
-                f'ckpt_path="{ckpt_path}": no callback knows of such a checkpoint (checkpoint callbacks: {asked}). '
-                f"Pass a path, or {_advice(self.checkpoint_callbacks)}."
-            )
-        self._strategy.checkpoint_io.check_is_there(
-            path
-        )  # now, and not when the last fit's progress is given up for it
-        return path
-
-    def _answered(self, which: str) -> str | None:
-        for callback in self._callbacks:
-            if path := callback.resolve_checkpoint(which):
-                return os.fspath(path)
-        return None
+            return best_checkpoint(self._callbacks, self._strategy, weights_only=safe)
+        fast = bool(self._options.fast_dev_run)
+        return find_checkpoint(ckpt_path, fn, self._callbacks, self._strategy, weights_only=safe, fast_dev_run=fast)
 
 
 def _check_can_learn(model: LightningModule) -> None:
@@ -716,12 +700,6 @@ def _told_apart(argument: str, loaders: Any, datamodule: Any) -> tuple[Any, Ligh
             f"{argument}=."
         )
     return loaders, datamodule
-
-
-def _advice(checkpoint_callbacks: Sequence[Callback]) -> str:
-    if checkpoint_callbacks:
-        return "give the callback a folder that stays the same from run to run (dirpath=...)"
-    return "train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)"
 
 
 def _supplier(
