@@ -1,6 +1,5 @@
 """`Trainer`: validates its arguments, puts a Run together, and hands it to the functions of the entry points."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
 from hookloop.checkpoint_io import CheckpointIO
 from hookloop.datamodule import LightningDataModule
-from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
+from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
