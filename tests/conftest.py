@@ -20,7 +20,7 @@ class Spy:
         cls.asked.add(name)
 
 sys.meta_path.insert(0, Spy)
-import {module}
+from {module} import *
 print(*sorted(Spy.asked), sep="\\n")
 """
 

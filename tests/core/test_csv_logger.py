@@ -802,7 +802,7 @@ def test_what_is_no_logger_is_an_error_that_names_the_missing_methods() -> None:
 
 IMPORTS = """
 import sys
-import hookloop
+from hookloop import *
 before = set(sys.modules)
 import hookloop.loggers
 print(*(name for name in set(sys.modules) - before if name.startswith("hookloop")))

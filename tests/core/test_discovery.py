@@ -694,7 +694,7 @@ def test_other_families_may_have_several(site: Site, family: str) -> None:
 COUNT_FILES = """
 import json, sys
 import packaging.requirements
-import hookloop.discovery
+import hookloop.discovery, hookloop.discovery.defaults
 from hookloop.options import TrainerOptions
 
 touched, watching = [], False

@@ -1,4 +1,4 @@
-"""What `import hookloop`, and a first run, load beyond torch: counted in modules, which are the same in every run."""
+"""What hookloop's names, and a first run, load beyond torch: counted in modules, which are the same in every run."""
 
 import subprocess
 import sys
@@ -79,11 +79,6 @@ trainer.save_checkpoint(sys.argv[1] + "/last.ckpt")
 """
 
 
-def modules_after(*imports: str) -> frozenset[str]:
-    """What a fresh process has loaded after these imports."""
-    return modules_of("\n".join(f"import {name}" for name in imports))
-
-
 def modules_of(program: str, *arguments: str) -> frozenset[str]:
     """What a fresh process has loaded after a program. It may print: what it has loaded comes last."""
     lines = f'import sys\n{program}\nprint("loaded:", *sys.modules)'
@@ -95,7 +90,13 @@ def modules_of(program: str, *arguments: str) -> frozenset[str]:
 @pytest.fixture(scope="module")
 def added() -> frozenset[str]:
     """The modules that hookloop adds to torch's."""
-    return modules_after("torch", "hookloop") - modules_after("torch")
+    return modules_of("import torch\nfrom hookloop import *") - modules_of("import torch")
+
+
+def test_hookloop_itself_is_one_module_until_a_name_of_it_is_used() -> None:
+    added = modules_of("import hookloop") - modules_of("")
+
+    assert {name for name in added if name.startswith(("hookloop", "torch"))} == {"hookloop"}
 
 
 def test_hookloop_adds_at_most_80_modules_to_torch(added: frozenset[str]) -> None:

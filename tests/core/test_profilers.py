@@ -393,7 +393,7 @@ def test_the_pass_through_profiler_does_nothing(tmp_path: Path, capsys: pytest.C
 
 IMPORTS = """
 import sys
-import hookloop
+from hookloop import *
 before = set(sys.modules)
 import hookloop.profilers
 print(*(name for name in set(sys.modules) - before if name.startswith("hookloop")))

@@ -1,14 +1,18 @@
-"""hookloop trains PyTorch models: a minimal core, and callbacks that are installed one by one."""
+"""hookloop trains PyTorch models: a minimal core, and callbacks that are installed one by one.
+
+Names are imported when they are first used: the command line answers `hookloop --help` without loading torch.
+"""
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-from hookloop.callback import Callback, LambdaCallback, Order
-from hookloop.datamodule import LightningDataModule
-from hookloop.module import LightningModule
-from hookloop.options import TrainerOptions
-from hookloop.random_state import seed_everything
-from hookloop.trainer import Trainer
+if TYPE_CHECKING:
+    from hookloop.callback import Callback, LambdaCallback, Order
+    from hookloop.datamodule import LightningDataModule
+    from hookloop.module import LightningModule
+    from hookloop.options import TrainerOptions
+    from hookloop.random_state import seed_everything
+    from hookloop.trainer import Trainer
 
 __all__ = [
     "Callback",
@@ -21,9 +25,33 @@ __all__ = [
     "seed_everything",
 ]
 
+_HOMES = {
+    "Callback": "callback",
+    "LambdaCallback": "callback",
+    "LightningDataModule": "datamodule",
+    "LightningModule": "module",
+    "Order": "callback",
+    "Trainer": "trainer",
+    "TrainerOptions": "options",
+    "seed_everything": "random_state",
+}
 
-def __getattr__(name: str) -> ModuleType:
-    # `import hookloop as hl; hl.callbacks.X` without importing hookloop.callbacks for everybody.
-    if name in ("callbacks", "core", "plugins", "tuner", "utilities"):
-        return importlib.import_module(f"hookloop.{name}")
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    # `import hookloop as hl; hl.callbacks.X`: whatever is in this folder is an attribute.
+    place = f"{__name__}.{name}"
+    if not name.startswith("_"):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            if error.name != place:
+                raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

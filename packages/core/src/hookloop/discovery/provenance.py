@@ -1,9 +1,12 @@
 """Which installed distribution a callback comes from."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hookloop.callback import Callback
 from hookloop.discovery.entries import Registration, installed
+
+if TYPE_CHECKING:
+    from hookloop.callback import Callback  # it brings torch
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Provenance:
         return f"{self.distribution} {self.version}, {origin}"
 
 
-def provenance(callback: Callback) -> Provenance | None:
+def provenance(callback: "Callback") -> Provenance | None:
     """The distribution that a callback which the user passed comes from.
 
     It is the one with an entry point, of either group, in the top-level module of the callback's class. Where several

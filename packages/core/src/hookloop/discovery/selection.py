@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from hookloop.discovery.entries import Registration, installed
 from hookloop.errors import MisconfigurationError
-from hookloop.options import TrainerOptions
+
+if TYPE_CHECKING:
+    from hookloop.options import TrainerOptions  # it brings torch
 
 DISABLE_VARIABLE = "HOOKLOOP_DISABLE_CALLBACKS"
 """Environment variable: entry point names or distributions to switch off, with commas between them; `*` for all."""
 
 
-def switched_on(options: TrainerOptions) -> tuple[Registration, ...]:
+def switched_on(options: "TrainerOptions") -> tuple[Registration, ...]:
     """The factories that may be imported. Where everything is off, not even the entry points are read.
 
     Raises:
@@ -32,7 +35,7 @@ def switched_on(options: TrainerOptions) -> tuple[Registration, ...]:
     return tuple(one for one in factories if (wanted is None or one.goes_by(wanted)) and not one.goes_by(disabled))
 
 
-def why_off(options: TrainerOptions) -> str:
+def why_off(options: "TrainerOptions") -> str:
     """What switches factories off in this Trainer, in the user's own words."""
     reasons = []
     if options.barebones:
