@@ -322,8 +322,8 @@ def test_each_state_says_which_class_of_which_distribution_it_is_of(site: Site, 
     found = saved(fitted(path.parent, meter, Tally("mine", {"n": 1})), path)
 
     assert found["callback_classes"] == {
-        "Meter[volts]": {"class": "Meter", "distribution": "acme-meters", "version": "2.5"},
-        "mine": {"class": "Tally", "distribution": "", "version": ""},
+        "Meter[volts]": {"class": "Meter", "distribution": "acme-meters", "version": "2.5", "state_version": 1},
+        "mine": {"class": "Tally", "distribution": "", "version": "", "state_version": 1},
     }
 
 

@@ -1,6 +1,6 @@
 """`Callback`, `LambdaCallback`, `Order`, and `Hooks`: the one list of everything a callback may override."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from enum import IntEnum
 from pathlib import Path
@@ -256,10 +256,20 @@ class Callback(Hooks):
         order: when its hooks run, see `Order`.
         family: what kind of thing it is ("progress_bar", "checkpoint", "model_summary", "timer"), or None. A registered
             default steps aside when the user passed a callback of its family.
+        conflicts: families and classes ("package.Class") of which none may be in the same run, see `interplay.py`.
+        runs_after: families and classes ("package.Class") of the same Order whose hooks run before this one's.
+        state_version: which shape the state has, saved beside it. Raise it when `state_dict` changes its shape, and
+            define `migrate_state`.
+        state_aliases: names that the class had before (`__qualname__`): states saved under them are its own. Not
+            inherited.
     """
 
     order: ClassVar[Order] = Order.NORMAL
     family: ClassVar[str | None] = None
+    conflicts: ClassVar[Collection[str]] = ()
+    runs_after: ClassVar[Collection[str]] = ()
+    state_version: ClassVar[int] = 1
+    state_aliases: ClassVar[Collection[str]] = ()
 
     # Set while a run is going on. A class attribute, so that subclasses need not call __init__.
     _recorder: Recorder | None = None
@@ -275,6 +285,20 @@ class Callback(Hooks):
     def state_key(self) -> str:
         """Under which name a checkpoint keeps this callback's state; distinct for each instance in a run."""
         return type(self).__qualname__
+
+    def migrate_state(self, state_dict: dict[str, Any], version: int) -> dict[str, Any]:
+        """Bring a state of an older shape to the one that `load_state_dict` takes; called before that.
+
+        A class whose `state_version` is above 1 defines it.
+
+        Args:
+            state_dict: a copy of what was saved.
+            version: its `state_version`, from 1 to one below that of the class.
+
+        Returns:
+            The state in the shape of the class's `state_version`.
+        """
+        return state_dict
 
     def resolve_checkpoint(self, which: str) -> str | Path | Sequence[str | Path] | None:
         """What `ckpt_path="best"`, `"last"` or `"auto"` stands for.
@@ -353,6 +377,44 @@ def order_of(callback: Callback) -> Order:
     raise MisconfigurationError(
         f"{type(callback).__name__}.order is {order!r}, and it must be one of "
         f"{', '.join(f'Order.{known.name}' for known in Order)}."
+    )
+
+
+def declared_names(callback: Callback, attribute: str) -> tuple[str, ...]:
+    """The names that a callback's class declares in `conflicts`, `runs_after` or `state_aliases`.
+
+    Raises:
+        MisconfigurationError: it is no collection of names.
+    """
+    if not issubclass(type(callback), Callback):
+        return ()  # a mock, which declares nothing
+    names: object = getattr(type(callback), attribute)
+    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(one, str) for one in names):
+        raise MisconfigurationError(
+            f"{type(callback).__name__}.{attribute} is {names!r}, and it must be a tuple of names, for example "
+            f"{attribute} = ({names if isinstance(names, str) else 'name'!r},)."
+        )
+    return tuple(names)
+
+
+def former_names(callback: Callback) -> tuple[str, ...]:
+    """The `state_aliases` of a callback's own class; those of its bases are names of the bases."""
+    return declared_names(callback, "state_aliases") if "state_aliases" in vars(type(callback)) else ()
+
+
+def state_version_of(callback: Callback) -> int:
+    """The version of the shape that a callback's state has; 1 for what stands in for a callback, such as a mock.
+
+    Raises:
+        MisconfigurationError: its `state_version` is no whole number of at least 1.
+    """
+    if not issubclass(type(callback), Callback):
+        return 1
+    version: object = type(callback).state_version
+    if isinstance(version, int) and not isinstance(version, bool) and version >= 1:
+        return version
+    raise MisconfigurationError(
+        f"{type(callback).__name__}.state_version is {version!r}, and it must be a whole number of at least 1."
     )
 
 

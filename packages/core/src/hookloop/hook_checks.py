@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-from hookloop.callback import HOOKS, Callback, Hooks
+from hookloop.callback import HOOKS, Callback, Hooks, former_names, state_version_of
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import HookError, MisconfigurationError
 from hookloop.module import LightningModule
@@ -136,15 +136,26 @@ def is_overridden(method_name: str, instance: object = None, parent: type | None
 
 
 def check_callback(callback: Callback) -> None:
-    """Check every hook that a callback overrides.
+    """Check every hook that a callback overrides, and what it declares of its state.
 
     Raises:
         HookError: a method looks like a hook and is none, or a hook cannot be called with its arguments.
+        MisconfigurationError: its state_version is none, or was raised without a `migrate_state`.
     """
-    _check_names(callback, Callback, HOOKS, others=_names_without_on(Hooks))
+    _check_names(callback, Callback, HOOKS, others=(*_names_without_on(Hooks), "migrate_state"))
     for name in HOOKS:
         if overrides(callback, Hooks, name):
             _check_signature(callback, name, getattr(Hooks, name))
+    former_names(callback)
+    version = state_version_of(callback)
+    if overrides(callback, Callback, "migrate_state"):
+        _check_signature(callback, "migrate_state", Callback.migrate_state)
+    elif version > 1:
+        raise MisconfigurationError(
+            f"{type(callback).__name__}.state_version is {version}, and the class does not say how "
+            "an older state becomes one of this version. Define migrate_state(self, state_dict, version), which "
+            "returns it; where an old state is of no use, raise an error there that says so."
+        )
 
 
 def check_module(module: LightningModule) -> None:

@@ -1,15 +1,13 @@
 """From a run to a checkpoint and back: named parts, each through its own state_dict()."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hookloop.callback import Callback, Hooks
+from hookloop.checkpoint.callback_states import callback_packages, callback_states, load_callback_states
 from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
@@ -66,9 +64,8 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         run.hooks.own.on_save_checkpoint(checkpoint)
         check_loadable(checkpoint)
         return checkpoint
-    checkpoint["callbacks"], checkpoint["callback_classes"] = _callback_states(run.hooks.callbacks)
-    makers = [_maker(callback) for callback in run.hooks.callbacks]
-    checkpoint["callback_packages"] = {made["distribution"]: made["version"] for made in makers if made["distribution"]}
+    checkpoint["callbacks"], checkpoint["callback_classes"] = callback_states(run.hooks.callbacks)
+    checkpoint["callback_packages"] = callback_packages(run.hooks.callbacks)
     optimizers = run.optimization.optimizers
     schedulers = [config.scheduler for config in run.optimization.schedulers]
     if run.state.fn is TrainerFn.FITTING or run.optimization.configured:
@@ -120,20 +117,6 @@ def _own_version() -> str:
         return "unknown"  # run from a source tree that is not installed
 
 
-def _callback_states(callbacks: Sequence[Callback]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-    states: dict[str, Any] = {}
-    classes: dict[str, dict[str, str]] = {}
-    for callback in callbacks:
-        if not overrides(callback, Hooks, "state_dict"):
-            continue
-        state = callback.state_dict()
-        if not state:
-            continue
-        states[callback.state_key] = state
-        classes[callback.state_key] = _maker(callback)
-    return states, classes
-
-
 def restore_module_and_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
     """Give the module, the datamodule and the callbacks what a checkpoint holds of them.
 
@@ -141,7 +124,7 @@ def restore_module_and_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
     states. A weights-only checkpoint concerns the module alone.
 
     Raises:
-        CheckpointError: the weights do not fit the module.
+        CheckpointError: the weights do not fit the module, or a callback's state does not fit its class.
     """
     run.hooks.own.on_load_checkpoint(checkpoint)
     load_weights(
@@ -155,57 +138,7 @@ def restore_module_and_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
     if "callbacks" not in checkpoint:
         return
     run.hooks.on_load_checkpoint(checkpoint)
-    _load_callback_states(run.hooks.callbacks, checkpoint["callbacks"], checkpoint.get("callback_classes", {}))
-
-
-def _load_callback_states(
-    callbacks: Sequence[Callback], states: Mapping[str, Any], classes: Mapping[str, Mapping[str, str]]
-) -> None:
-    left = dict(states)
-    loading = [callback for callback in callbacks if overrides(callback, Hooks, "load_state_dict")]
-    matched = [(callback, left.pop(callback.state_key)) for callback in loading if callback.state_key in left]
-    without = [callback for callback in loading if not any(callback is known for known, _ in matched)]
-    for callback in without:
-        # A state_key may hold constructor arguments, and one of them may have changed. If there is no doubt whose state
-        # it is, it is not lost for that.
-        maker = _maker(callback)
-        keys = [key for key in left if classes.get(key) is not None and _same_maker(classes[key], maker)]
-        rivals = [other for other in without if _same_maker(_maker(other), maker)]
-        if len(keys) == 1 and len(rivals) == 1:
-            matched.append((callback, left.pop(keys[0])))
-    for callback, state in matched:
-        callback.load_state_dict(deepcopy(state))
-    for callback in callbacks:
-        left.pop(callback.state_key, None)  # saved by one that never loads: its state is no stranger's
-    if left:
-        parts = [f"{key}{_package_hint(classes.get(key, {}))}" for key in left]
-        warnings.warn(
-            f"The checkpoint holds states of callbacks that are not in this run: {'; '.join(parts)}. Pass them to the "
-            "Trainer to restore them.",
-            stacklevel=2,
-        )
-
-
-def _maker(callback: Callback) -> dict[str, str]:
-    """The class of a callback, and the distribution and version that it comes from; "" where that cannot be told."""
-    from hookloop.discovery import provenance  # not by every import
-
-    made_by = provenance(callback)
-    return {
-        "class": type(callback).__qualname__,
-        "distribution": made_by.distribution if made_by else "",
-        "version": made_by.version if made_by else "",
-    }
-
-
-def _same_maker(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    return all(one.get(part) == other.get(part) for part in ("class", "distribution"))
-
-
-def _package_hint(made_by: Mapping[str, str]) -> str:
-    if not made_by.get("distribution"):
-        return ""
-    return f" (from {made_by['distribution']} {made_by['version']}: pip install {made_by['distribution']})"
+    load_callback_states(run.hooks.callbacks, checkpoint["callbacks"], checkpoint.get("callback_classes", {}))
 
 
 def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]:
