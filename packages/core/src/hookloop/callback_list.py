@@ -6,18 +6,19 @@ from typing import Any, overload
 from hookloop.callback import Callback, Hooks, order_of
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
+from hookloop.interplay import arranged, check_conflicts, with_home
 
 
 class CallbackList(MutableSequence[Callback]):
-    """A list of callbacks, sorted by `Order`; inside a group, the order in which they came in holds.
+    """A list of callbacks, sorted by `Order`; inside a group by `runs_after`, else as they came in.
 
     Args:
         callbacks: to begin with; copied.
         supplier: tells who supplies a callback, for messages; None, or what is None or empty, tells nothing.
 
     Raises:
-        MisconfigurationError: something in it is no callback, or two of them would share a state in a checkpoint. A
-            change that is refused leaves the list as it was.
+        MisconfigurationError: something in it is no callback, two of them would share a state in a checkpoint, or one
+            declares that it cannot be in a run with another one. A change that is refused leaves the list as it was.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class CallbackList(MutableSequence[Callback]):
                     "run twice. Pass it once, or two objects."
                 )
         items.sort(key=order_of)
+        check_conflicts(items, self._supplier)
         _check_state_keys(items, self._supplier)
+        items = arranged(items)
         before, self._items = self._items, items
         if self._changed is not None:
             try:
@@ -154,8 +157,8 @@ def _check_state_keys(callbacks: Iterable[Callback], supplier: Callable[[Callbac
         first = owners.setdefault(_state_key(callback), callback)
         if first is not callback:
             raise MisconfigurationError(
-                f"Two callbacks would share one state in a checkpoint: {_with_home(first, supplier)} and "
-                f"{_with_home(callback, supplier)} "
+                f"Two callbacks would share one state in a checkpoint: {with_home(first, supplier)} and "
+                f"{with_home(callback, supplier)} "
                 f'both have the state_key "{callback.state_key}". Remove one, or define the property state_key so that '
                 "it differs between them."
             )
@@ -166,14 +169,9 @@ def _state_key(callback: Callback) -> str:
         return callback.state_key
     except Exception as error:
         raise MisconfigurationError(
-            f"{_with_home(callback)} has a state_key that raised {type(error).__name__}: {error}. It is read when the "
+            f"{with_home(callback)} has a state_key that raised {type(error).__name__}: {error}. It is read when the "
             "callback is given to a Trainer, so it may depend on what __init__ sets, and not on what setup does."
         ) from error
-
-
-def _with_home(callback: Callback, supplier: Callable[[Callback], object] | None = None) -> str:
-    known = supplier(callback) if supplier is not None else None
-    return f"{type(callback).__qualname__} (of {type(callback).__module__}{f'; {known}' if known else ''})"
 
 
 def merge_module_callbacks(callbacks: Iterable[Callback], of_module: Iterable[Callback]) -> list[Callback]:
