@@ -7,6 +7,7 @@ import re
 import tempfile
 import zipfile
 import zlib
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -243,6 +244,17 @@ def where_it_was(storage: Any, location: str) -> Any:
     return storage.cpu()
 
 
+_HARMLESS: list[Any] = [
+    (dict, "lightning.fabric.utilities.data.AttributeDict"),
+    (dict, "lightning_fabric.utilities.data.AttributeDict"),
+    Namespace,
+    *((Path, f"pathlib.{name}") for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
+    *((Path, f"pathlib._local.{name}") for name in ("PosixPath", "WindowsPath")),
+]
+"""Containers and paths that files of Lightning's may have among the settings, and what is made of them: by these names,
+and nothing is imported for it."""
+
+
 def read_checkpoint(
     path: str | os.PathLike[str] | IO[bytes], weights_only: bool = True, map_location: Any = "cpu"
 ) -> dict[str, Any]:
@@ -261,7 +273,8 @@ def read_checkpoint(
         _verify(file, path)
         file.seek(0)
         try:
-            checkpoint = torch.load(file, map_location=map_location, weights_only=weights_only)
+            with torch.serialization.safe_globals(_HARMLESS):
+                checkpoint = torch.load(file, map_location=map_location, weights_only=weights_only)
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL (\S+)", str(error))
             if found is None and not zipfile.is_zipfile(file):  # it has no checksums that could have told
@@ -272,12 +285,16 @@ def read_checkpoint(
                 f"numbers, strings and containers of them ({cause}). If you trust the file, pass weights_only=False, "
                 "which runs the code that it holds."
             ) from error
+        except ModuleNotFoundError as error:  # only code that was let run imports anything
+            raise CheckpointError(
+                f"The checkpoint {path} cannot be loaded: it holds objects of {error.name}, which is not installed. "
+                "Install it, load the file and save it anew with plain values in their place."
+            ) from error
         except Exception as error:  # damaged bytes can make torch and pickle raise anything
             if isinstance(error, OSError):
                 raise _unreadable(path, error) from error
-            if isinstance(error, MemoryError) or "allocate memory" in str(
-                error
-            ):  # torch has no class of its own for it
+            # torch has no class of its own for it.
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
                 raise CheckpointError(
                     f"The checkpoint {path} does not fit into memory ({type(error).__name__}: {error}). Its bytes are "
                     "as they were written; load it where there is more."

@@ -5,7 +5,7 @@ Functions over a Run; the loops know nothing of checkpoints, and the checkpoint 
 
 from typing import Any
 
-from hookloop.checkpoint import restore_module_and_callbacks, restore_training
+from hookloop.checkpoint import restore_module_and_callbacks, restore_training, understood
 from hookloop.datamodule import LightningDataModule
 from hookloop.loops import (
     configure_optimization,
@@ -44,7 +44,7 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]], *, restarte
         train
         on_fit_end
     """
-    checkpoint = checkpoints.pop() if checkpoints else None
+    checkpoint = _taken(run, checkpoints)
     _settings(run)  # if two of them contradict each other, it is said now
     _warn_of_settings_that_no_file_holds(run)
     if anew:
@@ -70,7 +70,7 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]], *, restarte
 
 def run_evaluation(run: Run, stage: RunningStage, checkpoints: list[dict[str, Any]]) -> list[dict[str, float]]:
     """Validate or test: set up, restore the module and the callbacks if asked, run the loaders."""
-    part(run, _set_up_and_restore, "setup")(run, checkpoints.pop() if checkpoints else None)
+    part(run, _set_up_and_restore, "setup")(run, _taken(run, checkpoints))
     strategy_part(run, run.strategy.place, "place")(run.module)
     name = "run_test" if stage is RunningStage.TESTING else "run_validation"
     return part(run, evaluate, name)(run, stage)
@@ -78,9 +78,17 @@ def run_evaluation(run: Run, stage: RunningStage, checkpoints: list[dict[str, An
 
 def run_prediction(run: Run, return_predictions: bool, checkpoints: list[dict[str, Any]]) -> list[Any] | None:
     """Predict: set up, restore the module and the callbacks if asked, run the loaders."""
-    part(run, _set_up_and_restore, "setup")(run, checkpoints.pop() if checkpoints else None)
+    part(run, _set_up_and_restore, "setup")(run, _taken(run, checkpoints))
     strategy_part(run, run.strategy.place, "place")(run.module)
     return part(run, predict, "run_prediction")(run, return_predictions)
+
+
+def _taken(run: Run, checkpoints: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The checkpoint to begin with, whoever wrote it.
+
+    It is taken out of the list, so that nobody up the stack keeps its tensors for as long as training goes on.
+    """
+    return understood(run, checkpoints.pop()) if checkpoints else None
 
 
 def _prepare_data(run: Run) -> None:

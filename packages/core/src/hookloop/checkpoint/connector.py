@@ -1,6 +1,7 @@
 """From a run to a checkpoint and back: named parts, each through its own state_dict()."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -117,6 +118,24 @@ def _own_version() -> str:
         return "unknown"  # run from a source tree that is not installed
 
 
+def understood(run: Run, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint in hookloop's terms, whoever wrote it: what is restored, and what hooks get to see.
+
+    Raises:
+        CheckpointError: it was written by a version of Lightning whose checkpoints are other ones.
+    """
+    if not _is_lightnings(checkpoint):
+        return checkpoint
+    from hookloop.checkpoint.lightning import translated  # for those who move over
+
+    datamodule = None if run.datamodule is None else type(run.datamodule).__qualname__
+    return translated(checkpoint, run.hooks.callbacks, datamodule, run.limits.accumulate_grad_batches)
+
+
+def _is_lightnings(checkpoint: Mapping[str, Any]) -> bool:
+    return "pytorch-lightning_version" in checkpoint and "hookloop_version" not in checkpoint
+
+
 def restore_module_and_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
     """Give the module, the datamodule and the callbacks what a checkpoint holds of them.
 
@@ -151,12 +170,6 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]
     Raises:
         CheckpointError: it was saved with weights_only=True, or by a run with other optimizers or schedulers.
     """
-    if "progress" not in checkpoint and "pytorch-lightning_version" in checkpoint:
-        raise CheckpointError(
-            f"The checkpoint was written by Lightning {checkpoint['pytorch-lightning_version']}, and training cannot "
-            f"be resumed from it yet. Take its weights: {type(run.module).__name__}.load_from_checkpoint(path), and "
-            "fit that module without ckpt_path."
-        )
     if "progress" not in checkpoint:
         raise CheckpointError(
             "The checkpoint holds no training state, so training cannot be resumed from it: it was saved with "
@@ -175,17 +188,30 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]
     run.training_recorder.load_state_dict({**logged, "callback_metrics": checkpoint.get("callback_metrics", {})})
     optimization = run.optimization
     schedulers = [config.scheduler for config in optimization.schedulers]
+    if _is_lightnings(checkpoint):
+        from hookloop.checkpoint import lightning
+
+        lightning.check_schedulers(schedulers, checkpoint["lr_schedulers"])
     _load_states("optimizer", optimization.optimizers, checkpoint, "optimizer_states", "optimizer_classes")
     _load_states("scheduler", schedulers, checkpoint, "lr_schedulers", "lr_scheduler_classes")
     run.strategy.precision.load_state_dict(checkpoint["precision"])
     _restore_gradients(run.module, checkpoint.get("gradients", {}))
     state, loaders = checkpoint.get("random_state"), checkpoint.get("loaders")
+    begin_inside: Callable[[], None] | None = None
+    if _is_lightnings(checkpoint):
+        from hookloop.checkpoint import lightning
+
+        lightning.check_optimizers(optimization.optimizers)
+        lightning.warn_of_what_is_missing(checkpoint)
+        begin_inside = partial(lightning.go_on_inside, run.loaders, checkpoint, run.progress.batch)
 
     def go_on() -> None:
         run.recorder.load_epoch(logged, metric_objects(run.module), run.strategy.root_device)
         load_metric_states(run.module, logged.get("metrics", {}), run.strategy.root_device)
         if loaders is not None:
             run.loaders.load_state_dict(loaders)
+        if begin_inside is not None:
+            begin_inside()
         if state is not None:
             set_random_state(state)
 

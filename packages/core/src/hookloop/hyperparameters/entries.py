@@ -103,8 +103,9 @@ class SavedSettings:
             raise CheckpointError(
                 f'The checkpoint\'s "{key}" is a {type(plain).__name__}, and a dict of settings is expected.'
             )
-        self._plain = dict(plain)
-        self._kinds: Mapping[Any, str] = checkpoint.get(key + KINDS) or {}
+        # What OmegaConf holds (in a file of Lightning's, with weights_only=False) is taken as it would be saved here.
+        self._plain = dict(settled(plain))
+        self._kinds: Mapping[Any, str] = checkpoint.get(key + KINDS) or _kind_of_lightnings(checkpoint, plain)
         self._home = owner.__module__
         self.left_out: Mapping[str, str] = checkpoint.get(key + LEFT_OUT) or {}
         self.name: str | None = checkpoint.get(owner.CHECKPOINT_HYPER_PARAMS_NAME)
@@ -141,3 +142,10 @@ class SavedSettings:
             raise CheckpointError(
                 f"{error} Import what it needs before loading, or pass it: load_from_checkpoint(..., {self.name}=...)."
             ) from error
+
+
+def _kind_of_lightnings(checkpoint: Mapping[str, Any], settings: Any) -> Mapping[Any, str]:
+    """Lightning does not say what the one object was: something with attributes, most often, and perhaps with items."""
+    if "pytorch-lightning_version" not in checkpoint:
+        return {}
+    return {(): "omegaconf" if settled(settings) is not settings else "attributes"}
