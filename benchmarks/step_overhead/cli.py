@@ -22,19 +22,21 @@ DISTRIBUTIONS = ("torch", "hookloop", "hookloop-callbacks-progress", "lightning"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="step_overhead", description=purpose)
-    parser.add_argument("--quick", action="store_true", help="5 rounds of 60 steps: a look, not a result")
+    parser.add_argument("--quick", action="store_true", help="5 rounds of 48 steps: a look, not a result")
     parser.add_argument("--rounds", type=_positive, default=40, help="how often each cell is timed (default 40)")
-    parser.add_argument("--steps", type=_steps, default=100, help="steps that are timed each time (default 100)")
+    parser.add_argument("--steps", type=_steps, default=96, help="steps that are timed each time (default 96)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write everything to this file")
     options = parser.parse_args(arguments)
-    rounds, steps = (5, 60) if options.quick else (options.rounds, options.steps)
+    rounds, steps = (5, 48) if options.quick else (options.rounds, options.steps - options.steps % STRETCH)
 
     machine = Machine.here(*DISTRIBUTIONS)
     results = measure(subjects(), rounds, steps, _show_progress)
     _show_progress("")
     print(f"{machine}, {torch.get_num_threads()} thread")
     print(f"Linear({FEATURES}, {CLASSES}), batch size {BATCH_SIZE}, SGD, in-memory DataLoader without workers")
-    print(f"{rounds} interleaved rounds of {steps} steps, each after a start of its own that is not counted")
+    print(
+        f"{rounds} rounds of {steps} steps, in stretches of {STRETCH}: all subjects of a column run side by side and take turns"
+    )
     print("\nMicroseconds of CPU time a step (a batch in validate and predict) over the plain loop of the same round:")
     print("median, ± half the distance between the quartiles. Compare within a column.")
     print("\n".join(f"  {column.title}: {column.meaning}" for column in COLUMNS if column.meaning), end="\n\n")

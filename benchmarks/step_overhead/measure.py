@@ -2,8 +2,9 @@
 
 import gc
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -12,6 +13,7 @@ from .column import COLUMNS, Column
 from .probe import STRETCH, CallCounter, Probe, Stopwatch
 from .screen import blank_screen
 from .subjects.subject import Subject
+from .turns import Turns, take_turns
 from .work import loader
 
 CALLS_COUNTED_OVER = 100
@@ -77,7 +79,6 @@ def measure(subjects: Sequence[Subject], rounds: int, steps: int, report: Callab
         steps: how many steps are timed each time.
         report: is told how far it is.
     """
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     columns = cells(subjects)
     results: Results = {column[0].title: {cell.subject: Measured() for cell in column} for column in columns}
@@ -90,33 +91,33 @@ def measure(subjects: Sequence[Subject], rounds: int, steps: int, report: Callab
     for index in range(rounds):
         report(f"round {index + 1} of {rounds}")
         for column in columns:
-            for cell in _turned(column, index):
-                watch = Stopwatch()
-                _run(cell, watch, steps)
-                measured = results[cell.title][cell.subject]
-                measured.microseconds.append(watch.seconds / steps * 1e6)
-                measured.stretches += [seconds / STRETCH * 1e6 for seconds in watch.laps]
+            _time(column, steps, first=index, into=results[column[0].title])
     return results
 
 
-def _turned(column: Sequence[Cell], by: int) -> Iterator[Cell]:
-    """The same cells, beginning with another one in each round."""
-    by %= len(column)
-    yield from column[by:]
-    yield from column[:by]
+def _time(column: Sequence[Cell], steps: int, first: int, into: dict[str, Measured]) -> None:
+    """Time all cells of a column side by side: a stretch each, in turn, so that a disturbance meets all of them."""
+    turns = Turns(len(column), first)
+    watches = [Stopwatch(partial(turns.hand_over, me)) for me in range(len(column))]
+    with blank_screen():
+        take_turns(turns, [partial(_run, cell, watch, steps) for cell, watch in zip(column, watches, strict=True)])
+    for cell, watch in zip(column, watches, strict=True):
+        into[cell.subject].microseconds.append(sum(watch.laps) / steps * 1e6)
+        into[cell.subject].stretches += [seconds / STRETCH * 1e6 for seconds in watch.laps]
 
 
 def _count_calls(cell: Cell, measured: Measured) -> None:
-    _run(cell, Stopwatch(), CALLS_COUNTED_OVER)  # what is done once in a process
     counter = CallCounter()
-    _run(cell, counter, CALLS_COUNTED_OVER)
+    with blank_screen():
+        _run(cell, Stopwatch(), CALLS_COUNTED_OVER)  # what is done once in a process
+        _run(cell, counter, CALLS_COUNTED_OVER)
     measured.python_calls = counter.python / CALLS_COUNTED_OVER
     measured.c_calls = counter.c / CALLS_COUNTED_OVER
 
 
 def _run(cell: Cell, probe: Probe, steps: int) -> None:
+    torch.set_num_threads(1)  # a setting of each thread
     torch.manual_seed(0)
     batches = loader(probe, steps)
     gc.collect()
-    with blank_screen():
-        cell.run(batches)
+    cell.run(batches)

@@ -2,25 +2,27 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
-STRETCH = 4
-"""Steps of a stretch: an accumulation window, and a millisecond or so, in which mostly nobody disturbs."""
+STRETCH = 8
+"""Steps that are timed in one piece: two accumulation windows, two milliseconds, in which mostly nobody disturbs."""
+
+SETTLING = 4
+"""Steps before each stretch, not timed: an accumulation window, after which the caches are the subject's own again."""
 
 
 class Probe(Protocol):
-    """Is started when one batch is fetched, and stopped when a later one is.
+    """Is started when one batch is fetched, and stopped when a later one is; once, or for each stretch.
 
     Attributes:
-        takes_laps: whether `lap` is called after each stretch.
+        in_stretches: whether it is started and stopped for each stretch.
     """
 
-    takes_laps: bool
+    in_stretches: bool
 
     def start(self) -> None: ...
-
-    def lap(self) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -28,34 +30,32 @@ class Probe(Protocol):
 class Stopwatch:
     """CPU time of this process in seconds, all of its threads together: a wait, or another process, does not count.
 
+    Args:
+        hand_over: called after each stretch: the others have their turn.
+
     Attributes:
-        seconds: from start to stop.
-        laps: the same of each stretch.
+        laps: the time of each stretch.
     """
 
-    takes_laps = True
+    in_stretches = True
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def __init__(self, hand_over: Callable[[], None] = lambda: None) -> None:
         self.laps: list[float] = []
-        self._started = self._lapped = 0.0
+        self._hand_over = hand_over
+        self._started = 0.0
 
     def start(self) -> None:
-        self._started = self._lapped = time.process_time()
-
-    def lap(self) -> None:
-        now = time.process_time()
-        self.laps.append(now - self._lapped)
-        self._lapped = now
+        self._started = time.process_time()
 
     def stop(self) -> None:
-        self.seconds = time.process_time() - self._started
+        self.laps.append(time.process_time() - self._started)
+        self._hand_over()
 
 
 class CallCounter:
     """Calls of Python functions and of C functions in this thread, as sys.setprofile reports them."""
 
-    takes_laps = False  # a lap is a call too
+    in_stretches = False
 
     def __init__(self) -> None:
         self.python = 0
@@ -63,8 +63,6 @@ class CallCounter:
 
     def start(self) -> None:
         sys.setprofile(self._listen)
-
-    def lap(self) -> None: ...
 
     def stop(self) -> None:
         sys.setprofile(None)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from .probe import STRETCH, Probe
+from .probe import SETTLING, STRETCH, Probe
 
 FEATURES = 32
 CLASSES = 2
@@ -45,23 +45,24 @@ class _ProbedSampler(Sampler[int]):
     # The parts between which the probe starts and stops are ranges, which are iterated without a call of Python, as
     # with torch's own sequential sampler.
     def __init__(self, probe: Probe, steps: int) -> None:
+        pieces = [(SETTLING, STRETCH)] * (steps // STRETCH) if probe.in_stretches else [(0, steps)]
         self._probe = probe
-        self._start = WARM_UP * BATCH_SIZE
-        self._stop = (WARM_UP + steps) * BATCH_SIZE
-        self._end = self._stop + BATCH_SIZE
+        self._steps = [(WARM_UP, 0), *pieces]
+        self._end = BATCH_SIZE * (sum(map(sum, self._steps)) + 1)
 
     def __len__(self) -> int:
         return self._end
 
     def __iter__(self) -> Iterator[int]:
-        parts: list[Iterable[int]] = [range(self._start), self._do(self._probe.start)]
-        begin = self._start
-        if self._probe.takes_laps:
-            for end in range(begin + STRETCH * BATCH_SIZE, self._stop + 1, STRETCH * BATCH_SIZE):
-                parts += [range(begin, end), self._do(self._probe.lap)]
-                begin = end
-        parts += [range(begin, self._stop), self._do(self._probe.stop), range(self._stop, self._end)]
-        return chain(*parts)
+        parts: list[Iterable[int]] = []
+        begin = 0
+        for untimed, timed in self._steps:
+            start, stop = begin + untimed * BATCH_SIZE, begin + (untimed + timed) * BATCH_SIZE
+            parts.append(range(begin, start))
+            if timed:
+                parts += [self._do(self._probe.start), range(start, stop), self._do(self._probe.stop)]
+            begin = stop
+        return chain(*parts, range(begin, self._end))
 
     def _do(self, action: Any) -> Iterator[int]:
         action()
@@ -73,10 +74,10 @@ def loader(probe: Probe, steps: int) -> DataLoader[tuple[Tensor, ...]]:
     """Batches in memory.
 
     Args:
-        probe: started when the batch after WARM_UP steps is asked for, and stopped `steps` batches later. So it sees
+        probe: started when a batch after WARM_UP steps is asked for, and stopped when a later one is. So it sees
             whole steps of the settled loop alone, whoever runs it. One batch follows, so none of them is the last.
-        steps: how many steps to probe.
+        steps: how many steps to probe, in one piece or in stretches.
     """
-    samples = (WARM_UP + steps + 1) * BATCH_SIZE
-    dataset = TensorDataset(torch.randn(samples, FEATURES), torch.randint(0, CLASSES, (samples,)))
-    return DataLoader(dataset, batch_size=BATCH_SIZE, sampler=_ProbedSampler(probe, steps))
+    sampler = _ProbedSampler(probe, steps)
+    dataset = TensorDataset(torch.randn(len(sampler), FEATURES), torch.randint(0, CLASSES, (len(sampler),)))
+    return DataLoader(dataset, batch_size=BATCH_SIZE, sampler=sampler)
