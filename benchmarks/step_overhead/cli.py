@@ -34,9 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show_progress("")
     print(f"{machine}, {torch.get_num_threads()} thread")
     print(f"Linear({FEATURES}, {CLASSES}), batch size {BATCH_SIZE}, SGD, in-memory DataLoader without workers")
-    print(
-        f"{rounds} rounds of {steps} steps, in stretches of {STRETCH}: all subjects of a column run side by side and take turns"
-    )
+    print(f"{rounds} rounds of {steps} steps, {STRETCH} at a time: the subjects of a column take turns")
     print("\nMicroseconds of CPU time a step (a batch in validate and predict) over the plain loop of the same round:")
     print("median, ± half the distance between the quartiles. Compare within a column.")
     print("\n".join(f"  {column.title}: {column.meaning}" for column in COLUMNS if column.meaning), end="\n\n")

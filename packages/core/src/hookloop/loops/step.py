@@ -40,6 +40,9 @@ class Next(Enum):
     END_EPOCH = "the end of the epoch, because the module's on_train_batch_start returned -1"
 
 
+_GO_ON, _VALIDATE = Next.GO_ON, Next.VALIDATE  # an Enum's members are looked up slowly
+
+
 @dataclass(frozen=True, slots=True)
 class Stepper:
     """What all training batches of a fit have in common, looked up once.
@@ -152,7 +155,10 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     progress.last_batch = is_last
     progress.accumulating = not steps
     progress.batch_counted = False
-    if hooks.on_train_batch_start(batch, batch_idx) == -1:
+    # Here and below, a hook is looked up and then called, in two statements: Python 3.11 makes a method's call of
+    # `hooks.name(...)`, which looks through the class first, at every step anew.
+    hook = hooks.on_train_batch_start
+    if hook(batch, batch_idx) == -1:
         progress.batch_counted = True
         progress.window_filled -= 1
         return Next.END_EPOCH
@@ -163,12 +169,14 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
             optimizer = stepper.optimizer
             assert optimizer is not None
             if progress.window_filled == progress.window_size and not run.optimization.clips:
-                hooks.on_before_optimizer_step(optimizer)  # before_step has nothing else to do
+                hook = hooks.on_before_optimizer_step  # before_step has nothing else to do
+                hook(optimizer)
             else:
                 before_step(run, optimizer)
             optimizer.step()
             progress.global_step += 1
-            hooks.on_after_optimizer_step(optimizer)
+            hook = hooks.on_after_optimizer_step
+            hook(optimizer)
     else:
         outputs = _optimize(stepper, batch, batch_idx, steps)
 
@@ -188,7 +196,8 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
             step_schedulers(run, "epoch", plateau=False)
             progress.epoch_schedulers_stepped = True
     save = hooks.last.on_train_batch_end  # who joins in this hook hears of the next one on
-    hooks.on_train_batch_end(outputs, batch, batch_idx)
+    hook = hooks.on_train_batch_end
+    hook(outputs, batch, batch_idx)
     validate = plan.interval is not None and plan.due(progress.batch, is_last, state.should_stop and may_stop(run))
     if steps:
         if run.optimization.schedulers and not validate and progress.global_step > steps_before:
@@ -198,7 +207,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
             recorder.send_step(progress.logged_step - 1, progress.epoch)
     if save is not None:
         save(outputs, batch, batch_idx)
-    return Next.VALIDATE if validate else Next.GO_ON
+    return _VALIDATE if validate else _GO_ON
 
 
 def finish_window(stepper: Stepper, validates: bool) -> None:
@@ -269,18 +278,21 @@ def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | N
     hooks, recorder, progress = run.hooks, run.recorder, run.progress
     outer = recorder.hook  # the module's own optimizer_step, which may log too
     recorder.hook = "training_step"
-    output = stepper.training_step(batch, batch_idx)
+    training_step = stepper.training_step
+    output = training_step(batch, batch_idx)
     recorder.hook = outer
-    loss = output if isinstance(output, Tensor) else _loss_of(run.module, output)
+    is_loss = isinstance(output, Tensor)
+    loss = output if is_loss else _loss_of(run.module, output)
     outputs: Any = {}
     if loss is not None:
         if progress.window_size > 1:
             loss = loss / progress.window_size
         outputs = {"loss": loss.data}  # cheaper than detach(), and its graph will have been used when hooks see it
-    if output is not None and not isinstance(output, Tensor):
+    if not is_loss and output is not None:
         outputs = map_batch(Tensor.detach, {**output, **outputs})
     if progress.window_filled == 1 and optimizer is not None:
-        hooks.on_before_zero_grad(optimizer)
+        hook = hooks.on_before_zero_grad
+        hook(optimizer)
         if stepper.custom_zero_grad:
             hooks.own.optimizer_zero_grad(progress.epoch, batch_idx, optimizer)
         else:
@@ -288,7 +300,8 @@ def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | N
     if loss is None:
         return None, outputs
     scaled = loss if stepper.scale is None else stepper.scale(loss)
-    hooks.on_before_backward(scaled)
+    hook = hooks.on_before_backward
+    hook(scaled)
     try:
         if stepper.backward is None:
             scaled.backward()
@@ -297,7 +310,8 @@ def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | N
     except RuntimeError as error:
         explain_failed_backward(error, f"{type(run.module).__name__}.training_step returned", loss)
         raise
-    hooks.on_after_backward()
+    hook = hooks.on_after_backward
+    hook()
     return loss, outputs
 
 

@@ -108,7 +108,8 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping=False):
         _validate(run, clock)  # owed: the checkpoint was taken between the batch and its validation
     stops = 0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run))
-    cut, following = not progress.last_batch and stops, Next.GO_ON
+    go_on = Next.GO_ON
+    cut, following = not progress.last_batch and stops, go_on
     run_batch = part(run, train_batch, "run_training_batch")
     waiting = "[_TrainingEpochLoop].train_dataloader_next"
     batches = iter(()) if cut else batches_of(run, waiting, loader, stepper.training_batches, skip=progress.batch)
@@ -121,7 +122,7 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
             following = run_batch(stepper, plan, batch, batch_idx, is_last)
             if state.attention:
                 attend(run)  # a validation that is due is owed by whoever resumes
-            if following is not Next.GO_ON:
+            if following is not go_on:
                 if following is Next.END_EPOCH:
                     break
                 _validate(run, clock)
