@@ -67,8 +67,10 @@ def explained(error: BaseException) -> str:
 
 
 def _os_error_behind(error: BaseException | None) -> OSError | None:
-    while error is not None:
+    passed: list[BaseException] = []  # an error that is raised again can be the cause of its cause
+    while error is not None and not any(error is one for one in passed):
         if isinstance(error, OSError) and error.errno is not None:
             return error
+        passed.append(error)
         error = error.__cause__ or error.__context__
     return None

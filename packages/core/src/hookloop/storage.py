@@ -171,7 +171,7 @@ def download(path: StrPath, to: Path) -> None:
     Raises:
         CheckpointError: there is no such file, or it could not be read to its end.
     """
-    _tried(path, "could not be read", lambda files, inner: files.get_file(inner, str(to), **_patience(path)))
+    _tried(path, "could not be read", lambda files, inner: files.get_file(inner, str(to)))
 
 
 def upload(source: Path, path: StrPath) -> None:
@@ -245,7 +245,7 @@ def _file_system(path: StrPath) -> tuple[Any, str]:
     except ImportError as error:
         raise CheckpointError(f"{text} is read and written through fsspec. Install it: pip install fsspec.") from error
     try:
-        files, inner = url_to_fs(text)
+        files, inner = url_to_fs(text, **_patience(path))
     except ImportError as error:
         raise CheckpointError(
             f"{text} needs a package that is not installed ({error}). Install it: pip install {_package(path, error)}."
@@ -292,22 +292,20 @@ def _info(path: StrPath) -> dict[str, Any] | None:
         try:
             info: dict[str, Any] = files.info(inner)
         except FileNotFoundError as error:
-            if not _is_absence(error):
-                raise
+            _raise_what_is_behind(error)
             return None
         return info
 
     return _tried(path, "cannot be looked for", look)
 
 
-def _is_absence(error: FileNotFoundError) -> bool:
-    """Whether a file is not there; fsspec says so, too, of a server that does not answer or refuses to."""
+def _raise_what_is_behind(error: FileNotFoundError) -> None:
+    """fsspec says that there is no file, too, where a server does not answer or refuses to: that is an error."""
     cause = error.__cause__
-    if isinstance(cause, OSError):
+    if cause is None or not type(cause).__module__.startswith(("aiohttp", "builtins", "asyncio")):
+        return
+    if getattr(cause, "status", None) not in (404, 410):
         raise cause
-    if cause is None or not type(cause).__module__.startswith("aiohttp"):
-        return True
-    return getattr(cause, "status", None) in (404, 410)
 
 
 def _listed(folder: StrPath) -> list[tuple[float, str]]:
@@ -316,8 +314,7 @@ def _listed(folder: StrPath) -> list[tuple[float, str]]:
         try:
             entries = files.ls(inner, detail=True)
         except FileNotFoundError as error:
-            if not _is_absence(error):
-                raise
+            _raise_what_is_behind(error)
             return []
         for entry in entries:
             name = entry["name"].rstrip("/").rpartition("/")[2]
@@ -358,8 +355,13 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _patience(path: StrPath) -> dict[str, Any]:
     """aiohttp ends a download after five minutes, however well it goes; here it ends when nothing comes any more."""
-    if _protocols(path)[-1] not in ("http", "https"):
+    if _protocols(path) not in (["http"], ["https"]):
         return {}
-    from aiohttp import ClientTimeout
-
-    return {"timeout": ClientTimeout(total=None, sock_connect=60, sock_read=60)}
+    try:
+        from aiohttp import ClientTimeout
+        from fsspec.config import conf
+    except ImportError:  # told by whoever asks for the file system
+        return {}
+    if any("client_kwargs" in conf.get(protocol, {}) for protocol in ("http", "https")):
+        return {}
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=60, sock_read=60)}}
