@@ -15,6 +15,8 @@ from hookloop.hyperparameters.portable import (
     to_portable,
     written,
 )
+from hookloop.loadable import described
+from hookloop.loadable import refused as refused_parts
 
 KINDS = "_kinds"
 """After the key of the settings: what the values at some places were before they were made plain."""
@@ -61,7 +63,10 @@ def _sorted_out(owner: HyperparametersMixin) -> tuple[dict[str, Any], Kinds, dic
     for name, value in settled(owner.hparams).items():
         try:
             to_portable({name: None})
-            settings[name], found = to_portable(value, (name,))
+            plain, found = to_portable(value, (name,))
+            for part in refused_parts({name: plain}):  # such as an int of a thousand digits
+                raise NotPortableError(part.place, described(part.value))
+            settings[name] = plain
             kinds |= found
         except NotPortableError as error:
             # The whole of it: a dict that lacks an item would be worse than none.

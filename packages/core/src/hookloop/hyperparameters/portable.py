@@ -15,7 +15,7 @@ import sys
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path, PurePath
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -136,6 +136,9 @@ def _take_apart(value: Any, place: Place, kinds: Kinds, inside: frozenset[int]) 
     exact = type(value)
     if exact is torch.Tensor:
         return value.detach().clone()  # of a view, the file would hold all that it is a view of
+    if exact is bytes and not value:
+        kinds[place] = "bytes"  # torch's loader does not know an empty one
+        return ""
     if exact in _AS_THEY_ARE or (exact in (set, Counter) and all(map(_is_plain_key, value))):
         return value
     if id(value) in inside:
@@ -188,10 +191,14 @@ def _of_class(word: str, owner: type, plain: Any) -> tuple[str, Any] | None:
 
 
 def _found(name: str) -> Any:
+    """What stands in an imported module under a name; nothing of it runs, be it a module's __getattr__ or a property.
+
+    Some modules import others when they are asked for a name, and a file must not choose what is imported.
+    """
     module, _, qualname = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
-        found = getattr(found, part, None)
+        found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
     return found
 
 
@@ -360,6 +367,8 @@ def _make_torch(plain: Any, found: Any) -> Any:
 
 
 def _make_omegaconf(plain: Any, found: Any) -> Any:
+    if not isinstance(plain, dict | list):
+        raise TypeError("a dict or a list is expected")  # of text it would parse YAML
     try:
         from omegaconf import OmegaConf
     except ImportError:
@@ -368,6 +377,7 @@ def _make_omegaconf(plain: Any, found: Any) -> Any:
 
 
 _PUT_TOGETHER: dict[str, Callable[[Any, Any], Any]] = {
+    "bytes": lambda plain, found: b"",
     "enum": _make_enum,
     "flag": _make_flag,
     "path": lambda plain, found: Path(plain),
