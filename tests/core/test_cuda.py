@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, LightningModule, Trainer, seed_everything
 from hookloop.accelerators import CUDAAccelerator
+from hookloop.background.snapshot import Snapshots
 from hookloop.errors import MisconfigurationError
+from hookloop.plugins import AsyncCheckpointIO
 from hookloop.random_state import isolated_random_state, random_state
 from hookloop.view import TrainerView
 
@@ -294,3 +296,68 @@ def test_a_module_is_loaded_to_where_its_weights_were_or_are_sent(map_location: 
     assert loaded.device == torch.device("cpu" if map_location == "cpu" else DEVICE)
     for one, other in zip(loaded.parameters(), Regression().parameters(), strict=True):
         assert torch.equal(one.cpu(), other)
+
+
+class SavesTwice(Callback):
+    """After the second batch, in the foreground and in the background; then the weights change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved: list[str] = []
+        self.memory: list[int] = []
+
+    def on_train_batch_end(self, trainer: TrainerView, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == 2:
+            trainer.save_checkpoint(self.folder / "foreground.ckpt")
+            before = torch.cuda.memory_allocated(DEVICE)
+            trainer.save_checkpoint(self.folder / "background.ckpt", background=True)
+            self.memory = [before, torch.cuda.memory_allocated(DEVICE)]
+            with torch.no_grad():
+                for parameter in pl_module.parameters():
+                    parameter.fill_(7.0)
+
+    def on_checkpoint_saved(self, trainer: TrainerView, pl_module: LightningModule, path: str) -> None:
+        self.saved.append(Path(path).name)
+
+
+def test_a_background_save_holds_what_the_device_held_and_takes_no_memory_there(tmp_path: Path) -> None:
+    saves = SavesTwice(tmp_path)
+    cuda_trainer(tmp_path, [saves], max_epochs=1).fit(Regression(), data(4))
+    foreground, background = (
+        torch.load(tmp_path / f"{name}.ckpt", map_location="cpu") for name in ("foreground", "background")
+    )
+    assert saves.saved == ["foreground.ckpt", "background.ckpt"]
+    assert saves.memory[0] == saves.memory[1]
+    for name, weight in foreground["state_dict"].items():
+        assert torch.equal(background["state_dict"][name], weight)
+        assert not torch.any(weight == 7.0)
+    moments = [each["optimizer_states"][0]["state"] for each in (foreground, background)]
+    for index, state in moments[0].items():
+        assert torch.equal(moments[1][index]["momentum_buffer"], state["momentum_buffer"])
+
+
+def test_a_copy_of_a_devices_state_is_in_locked_memory_that_is_used_again() -> None:
+    snapshots, weight = Snapshots(), torch.arange(1000.0, device=DEVICE)
+    first, ready = snapshots.take({"weight": weight, "row": weight.view(10, 100)[3], "here": torch.ones(3)})
+    weight.zero_()  # on the same stream, so after the copy
+    ready()
+    assert first["weight"].is_pinned()
+    assert torch.equal(first["weight"], torch.arange(1000.0))
+    assert torch.equal(first["row"], torch.arange(300.0, 400.0))
+    assert first["row"].untyped_storage().data_ptr() == first["weight"].untyped_storage().data_ptr()
+    assert not first["here"].is_pinned()
+    second, ready = snapshots.take({"weight": weight})
+    ready()
+    assert second["weight"].data_ptr() == first["weight"].data_ptr()
+    assert not second["weight"].any()
+
+
+def test_a_run_resumes_on_the_device_from_what_was_saved_in_the_background(tmp_path: Path) -> None:
+    trainer = cuda_trainer(tmp_path, max_epochs=1, plugins=AsyncCheckpointIO())
+    trainer.fit(Regression(), data(4))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    resumed, straight = Regression(), Regression()
+    cuda_trainer(tmp_path, max_epochs=2).fit(resumed, data(4), ckpt_path=tmp_path / "a.ckpt")
+    cuda_trainer(tmp_path, max_epochs=2).fit(straight, data(4))
+    for one, other in zip(resumed.parameters(), straight.parameters(), strict=True):
+        assert torch.equal(one, other)
