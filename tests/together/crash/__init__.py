@@ -1,0 +1,1 @@
+"""Training that is killed again and again, and started again, ends as training that never was."""
