@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def weights_alone(path: Path) -> None:
 
 
 def with_code(path: Path) -> None:
-    torch.save({**read_checkpoint(path), "made by": path}, path)
+    torch.save({**read_checkpoint(path), "ratio": Fraction(1, 2)}, path)
 
 
 def newer(path: Path) -> None:

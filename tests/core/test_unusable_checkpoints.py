@@ -122,6 +122,6 @@ def test_auto_does_not_begin_anew_over_a_file_that_it_may_not_read(closed: str, 
     ):
         trainer.fit(Regression(), loader(), ckpt_path="auto")
     assert all(re.search(r"step.*PermissionError.*Change the permissions", str(one.message)) for one in warned)
-    with not_as_root(), pytest.raises(CheckpointError, match=r"step1.*PermissionError.*Check the permissions"):
+    with not_as_root(), pytest.raises(CheckpointError, match=r"step1.*PermissionError.*Change the permissions"):
         trainer.fit(Regression(), loader(), ckpt_path=files[0])
     files[0].parent.chmod(0o700)
