@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,22 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"save_top_k": 3}, r"save_top_k=3\): supported are 1 \(keep the best file\), -1 \(keep all\) and 0"),
-        ({"save_top_k": True}, r"save_top_k=True\): supported"),
-        ({"save_last": "link"}, r"save_last='link'\): supported are True \(also write last.ckpt\), False and None"),
+        ({"save_top_k": -2}, r"save_top_k=-2\) must be a whole number: k keeps the k best files, -1 keeps all, and 0"),
+        ({"save_top_k": True}, r"save_top_k=True\) must be"),
+        ({"save_top_k": 1.5}, r"save_top_k=1.5\) must be"),
+        ({"save_top_k": 3}, r"save_top_k=3\) keeps the 3 best files, and without a monitor none is better"),
+        ({"save_last": "copy"}, r"save_last='copy'\): supported are True .*, \"link\" .*, False and None"),
+        ({"save_last": 1}, r"save_last=1\): supported"),
+        ({"on_save_error": "ignore"}, r"on_save_error='ignore'\) must be \"raise\" .* or \"warn\""),
+        ({"every_n_train_steps": -1}, r"every_n_train_steps=-1\) must be a whole number of at least 1, or 0"),
+        ({"every_n_train_steps": 2.0}, r"every_n_train_steps=2.0\) must be"),
+        ({"train_time_interval": 60}, r"train_time_interval=60\) must be a datetime.timedelta that is not negative"),
+        ({"train_time_interval": timedelta(seconds=-1)}, r"train_time_interval=.* must be a datetime.timedelta"),
+        ({"every_n_epochs": 1, "every_n_train_steps": 2}, r"several triggers: every_n_train_steps=2, .*pass a second"),
+        ({"every_n_epochs": 1, "train_time_interval": timedelta(0)}, "several triggers"),
+        ({"every_n_train_steps": 1, "train_time_interval": timedelta(0)}, "several triggers"),
         ({"mode": "auto"}, r"mode='auto'\) must be \"min\" \(smaller scores are better\) or \"max\""),
-        ({"every_n_epochs": 0}, r"every_n_epochs=0\) must be a whole number of at least 1; leave it out"),
+        ({"every_n_epochs": -1}, r"every_n_epochs=-1\) must be a whole number of at least 1, or 0 for never"),
         ({"every_n_epochs": 1.5}, r"every_n_epochs=1.5\) must be"),
         ({"every_n_epochs": True}, r"every_n_epochs=True\) must be"),
         ({"filename": "{epoch"}, "filename='{epoch'"),
@@ -34,9 +47,15 @@ def test_an_argument_that_cannot_work_is_an_error(arguments: dict[str, Any], mes
         ModelCheckpoint(**arguments)
 
 
-def test_what_lightning_has_and_this_does_not_yet_is_refused() -> None:
-    with pytest.raises(TypeError, match="every_n_train_steps"):
-        ModelCheckpoint(every_n_train_steps=10)  # type: ignore[call-arg]
+def test_the_arguments_of_lightning_are_all_there_in_its_order() -> None:
+    parameters = list(inspect.signature(ModelCheckpoint).parameters.values())
+
+    assert [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD] == [
+        *("dirpath", "filename", "monitor", "verbose", "save_last", "save_top_k", "save_on_exception"),
+        *("save_weights_only", "mode", "auto_insert_metric_name", "every_n_train_steps", "train_time_interval"),
+        *("every_n_epochs", "save_on_train_epoch_end", "enable_version_counter"),
+    ]
+    assert [one.name for one in parameters if one.kind is one.KEYWORD_ONLY] == ["background", "on_save_error", "clock"]
 
 
 def test_it_runs_last_and_is_a_checkpoint_callback() -> None:
@@ -90,46 +109,56 @@ def test_the_folder_is_chosen_anew_for_each_fit(runs: Runs, tmp_path: Path) -> N
 
 
 def test_loggers_hear_of_every_file(runs: Runs, tmp_path: Path) -> None:
-    heard: list[tuple[str, str]] = []
+    heard: list[tuple[str, list[str]]] = []
 
     class Listening(CSVLogger):
         def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-            newest = max(Path(checkpoint_callback.dirpath).iterdir(), key=lambda path: path.stat().st_mtime_ns)
-            heard.append((type(checkpoint_callback).__name__, newest.name))
+            there = sorted(path.name for path in Path(checkpoint_callback.dirpath).iterdir())
+            heard.append((type(checkpoint_callback).__name__, there))
 
     runs.fit(ModelCheckpoint(save_last=True), scores=[1.0], logger=Listening(tmp_path))
 
-    assert heard == [("ModelCheckpoint", "epoch=0-step=2.ckpt"), ("ModelCheckpoint", "last.ckpt")]
-
-
-def test_instances_that_differ_have_state_keys_that_differ() -> None:
-    instances = [
-        ModelCheckpoint(),
-        ModelCheckpoint(monitor="a"),
-        ModelCheckpoint(monitor="b"),
-        ModelCheckpoint(monitor="a", mode="max"),
-        ModelCheckpoint(monitor="a", dirpath="one"),
-        ModelCheckpoint(monitor="a", dirpath="two"),
-        ModelCheckpoint(monitor="a", filename="{epoch}"),
-        ModelCheckpoint(monitor="a", save_top_k=-1),
-        ModelCheckpoint(monitor="a", every_n_epochs=2),
+    assert heard == [
+        ("ModelCheckpoint", ["epoch=0-step=2.ckpt"]),
+        ("ModelCheckpoint", ["epoch=0-step=2.ckpt", "last.ckpt"]),
     ]
 
-    assert len({instance.state_key for instance in instances}) == len(instances)
+
+DIFFERENCES: list[dict[str, Any]] = [
+    {},
+    {"monitor": "b"},
+    {"mode": "max"},
+    {"dirpath": "one"},
+    {"dirpath": "two"},
+    {"filename": "{epoch}"},
+    {"save_top_k": -1},
+    {"save_top_k": 2},
+    {"save_last": True},
+    {"save_last": "link"},
+    {"save_on_exception": True},
+    {"save_weights_only": True},
+    {"auto_insert_metric_name": False},
+    {"every_n_epochs": 2},
+    {"every_n_epochs": 0},
+    {"every_n_train_steps": 1},
+    {"every_n_train_steps": 2},
+    {"train_time_interval": timedelta(minutes=1)},
+    {"save_on_train_epoch_end": True},
+    {"save_on_train_epoch_end": False},
+    {"enable_version_counter": False},
+]
 
 
-def test_the_state_key_does_not_depend_on_what_only_changes_how_files_are_written() -> None:
-    plain = ModelCheckpoint(monitor="a")
+def test_any_two_that_differ_have_state_keys_that_differ() -> None:
+    assert len({ModelCheckpoint(**{"monitor": "a", **one}).state_key for one in DIFFERENCES}) == len(DIFFERENCES)
+
+
+def test_the_state_key_does_not_depend_on_what_is_said_or_how_files_are_written() -> None:
     adorned = ModelCheckpoint(
-        monitor="a",
-        verbose=True,
-        save_last=True,
-        save_weights_only=True,
-        save_on_train_epoch_end=True,
-        every_n_epochs=1,
+        monitor="a", verbose=True, every_n_epochs=1, save_last=False, background=True, on_save_error="warn"
     )
 
-    assert plain.state_key == adorned.state_key == "ModelCheckpoint[monitor='a']"
+    assert adorned.state_key == ModelCheckpoint(monitor="a").state_key == "ModelCheckpoint[monitor='a']"
 
 
 def test_the_factory_makes_one_that_keeps_the_last_file_too() -> None:

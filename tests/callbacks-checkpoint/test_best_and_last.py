@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hookloop import Callback, LambdaCallback, LightningModule
-from hookloop.errors import MisconfigurationError
+from hookloop.errors import CheckpointError, MisconfigurationError
 from hookloop.view import TrainerView
 from hookloop_callbacks_checkpoint import ModelCheckpoint
 
@@ -79,20 +79,6 @@ def test_the_best_file_is_kept_and_no_other(
     assert checkpoint.current_score == pytest.approx(scores[-1], nan_ok=True)
     assert checkpoint.last_model_path == ""
     assert runs.steps_in(checkpoint.best_model_path) == 2 * (best_epochs[-1] + 1)
-
-
-def test_scores_and_paths_are_plain_python(runs: Runs) -> None:
-    checkpoint = ModelCheckpoint(monitor="score", save_last=True)
-    runs.fit(checkpoint, scores=[0.5])
-
-    assert {name: type(value) for name, value in checkpoint.state_dict().items()} == {
-        "monitor": str,
-        "mode": str,
-        "best_model_path": str,
-        "best_model_score": float,
-        "last_model_path": str,
-        "current_score": float,
-    }
 
 
 def test_without_a_monitor_the_newest_file_is_the_best(runs: Runs) -> None:
@@ -179,45 +165,59 @@ def test_a_save_that_fails_changes_nothing(runs: Runs) -> None:
 
 def test_a_best_file_counts_as_soon_as_it_is_there_even_if_the_last_one_fails(runs: Runs) -> None:
     checkpoint = ModelCheckpoint(monitor="score", save_last=True)
-    saves: list[int] = []
 
-    def fail_the_fourth_time(trainer: TrainerView, module: LightningModule, state: dict[str, Any]) -> None:
-        saves.append(trainer.current_epoch)
-        if len(saves) == 4:
-            raise OSError("the disk is full")
+    def put_a_folder_in_the_way(trainer: TrainerView, module: LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            (runs.checkpoints / "last.ckpt").unlink()
+            (runs.checkpoints / "last.ckpt" / "full").mkdir(parents=True)
 
-    with pytest.raises(OSError, match="the disk is full"):
-        runs.fit(checkpoint, LambdaCallback(on_save_checkpoint=fail_the_fourth_time), scores=[2.0, 1.0])
+    with pytest.raises(
+        CheckpointError, match=r"epoch=1-step=4.ckpt is complete, and could not be given the name .*last"
+    ):
+        runs.fit(checkpoint, LambdaCallback(on_train_epoch_start=put_a_folder_in_the_way), scores=[2.0, 1.0])
 
-    assert saves == [0, 0, 1, 1]
-    # last.ckpt is still the first epoch's, which names the file of the first epoch as the best.
+    # The first file is not deleted, as the save that replaces it was not carried through.
     assert runs.files == ["epoch=0-step=2.ckpt", "epoch=1-step=4.ckpt", "last.ckpt"]
     assert checkpoint.best_model_path == str(runs.checkpoints / "epoch=1-step=4.ckpt")
-    assert checkpoint.last_model_path == str(runs.checkpoints / "last.ckpt")
-    assert runs.steps_in(checkpoint.last_model_path) == 2
+
+
+def state_in(path: str | Path, checkpoint: ModelCheckpoint) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(path, weights_only=True)["callbacks"][checkpoint.state_key]
+    return saved
 
 
 def test_every_file_knows_itself_and_what_was_best_and_last(runs: Runs) -> None:
-    checkpoint = ModelCheckpoint(monitor="score", save_last=True)
+    checkpoint = ModelCheckpoint(monitor="score", save_last=True, save_top_k=2)
 
-    runs.fit(checkpoint, scores=[2.0, 1.0, 3.0])
+    runs.fit(checkpoint, scores=[2.0, 1.0, 3.0, 1.5])
 
-    def state_in(name: str) -> dict[str, Any]:
-        saved: dict[str, Any] = torch.load(runs.checkpoints / name, weights_only=True)["callbacks"][
-            checkpoint.state_key
-        ]
-        return saved
-
+    run = state_in(runs.checkpoints / "last.ckpt", checkpoint)["run"]
+    assert len(run) == 32
+    assert run == checkpoint.state_dict()["run"]
     expected = {
         "monitor": "score",
         "mode": "min",
-        "best_model_path": str(runs.checkpoints / "epoch=1-step=4.ckpt"),
+        "dirpath": str(runs.checkpoints),
+        "run": run,
+        "writes": True,
+        "seconds": 0.0,
+        "saved_at": [1, 2, 4],
+        "waits": False,
+        "best_k_models": {"epoch=0-step=2.ckpt": 2.0, "epoch=1-step=4.ckpt": 1.0},
+        "best_model_path": "epoch=1-step=4.ckpt",
         "best_model_score": 1.0,
-        "last_model_path": str(runs.checkpoints / "last.ckpt"),
+        "last_model_path": "last.ckpt",
         "current_score": 1.0,
+        "leaving": [],
     }
-    assert state_in("epoch=1-step=4.ckpt") == expected
-    assert state_in("last.ckpt") == {**expected, "current_score": 3.0}
+    assert state_in(runs.checkpoints / "epoch=1-step=4.ckpt", checkpoint) == expected
+    assert state_in(runs.checkpoints / "last.ckpt", checkpoint) == {
+        **expected,
+        "saved_at": [3, 2, 8],
+        "best_k_models": {"epoch=1-step=4.ckpt": 1.0, "epoch=3-step=8.ckpt": 1.5},
+        "current_score": 1.5,
+        "leaving": ["epoch=0-step=2.ckpt"],
+    }
 
 
 def test_weights_alone_can_be_saved(runs: Runs) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hookloop.errors import MisconfigurationError
-from hookloop_callbacks_checkpoint.filename import FileName
+from hookloop_callbacks_checkpoint.names import FileName
 
 
 @pytest.mark.parametrize(

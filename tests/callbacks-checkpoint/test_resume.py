@@ -69,7 +69,7 @@ def test_a_best_file_that_is_gone_is_forgotten_with_a_warning(runs: Runs) -> Non
     Path(first.best_model_path).unlink()
     resumed = ModelCheckpoint(monitor="score", save_last=True)
 
-    with pytest.warns(UserWarning, match=r"epoch=0-step=2\.ckpt', does not exist any more; the next one"):
+    with pytest.warns(UserWarning, match=r"epoch=0-step=2\.ckpt' does not exist any more; the next one"):
         runs.fit(resumed, scores=[1.0, 5.0], before=1, ckpt_path=first.last_model_path)
 
     assert resumed.best_model_score == 5.0
@@ -170,7 +170,7 @@ def test_what_does_not_exist_is_not_offered(runs: Runs) -> None:
 
     runs.fit(checkpoint, scores=[1.0])
     assert checkpoint.resolve_checkpoint("best") == checkpoint.best_model_path
-    assert checkpoint.resolve_checkpoint("last") == checkpoint.last_model_path
+    assert checkpoint.resolve_checkpoint("last") == [checkpoint.last_model_path, checkpoint.best_model_path]
     assert checkpoint.resolve_checkpoint("something else") is None
 
     for path in runs.checkpoints.iterdir():
@@ -193,12 +193,16 @@ def test_a_job_that_is_started_again_finds_its_last_file_and_goes_on_with_it(run
 
 def test_the_newest_of_several_last_files_is_the_last(runs: Runs) -> None:
     runs.fit(ModelCheckpoint(save_top_k=0, save_last=True), scores=[1.0])
-    runs.fit(ModelCheckpoint(save_top_k=0, save_last=True), scores=[1.0, 1.0])
+    with pytest.warns(
+        UserWarning, match=r"last\.ckpt is there already and was written by another run: .*last-v1\.ckpt"
+    ):
+        runs.fit(ModelCheckpoint(save_top_k=0, save_last=True), scores=[1.0, 1.0])
 
     assert runs.files == ["last-v1.ckpt", "last.ckpt"]
-    assert ModelCheckpoint(dirpath=runs.checkpoints).resolve_checkpoint("last") == str(
-        runs.checkpoints / "last-v1.ckpt"
-    )
+    assert ModelCheckpoint(dirpath=runs.checkpoints).resolve_checkpoint("last") == [
+        str(runs.checkpoints / "last-v1.ckpt"),
+        str(runs.checkpoints / "last.ckpt"),
+    ]
 
 
 def test_the_model_of_the_best_file_is_the_one_that_was_scored(runs: Runs, model: Scripted) -> None:

@@ -13,6 +13,7 @@ from hookloop import Callback
 from hookloop.checkpoint_file import read_checkpoint
 from hookloop.checkpoint_io import TorchCheckpointIO
 from hookloop.errors import CheckpointError
+from hookloop.view import TrainerView
 
 from .fitting import Regression, Saves, loader, trainer_in
 
@@ -32,7 +33,7 @@ class Knows(Callback):
     def state_key(self) -> str:
         return f"Knows {id(self)}"
 
-    def resolve_checkpoint(self, which: str) -> Answer:
+    def resolve_checkpoint(self, which: str, trainer: TrainerView | None = None) -> Answer:
         self.asked.append(which)
         return self.answers.get(which)
 

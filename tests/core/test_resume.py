@@ -610,7 +610,7 @@ class Knows(Callback):
         self.answers = answers
         self.asked: list[str] = []
 
-    def resolve_checkpoint(self, which: str) -> Path | str | None:
+    def resolve_checkpoint(self, which: str, trainer: TrainerView | None = None) -> Path | str | None:
         self.asked.append(which)
         return self.answers.get(which)
 

@@ -1,10 +1,12 @@
-"""Checkpoint callbacks for hookloop: `ModelCheckpoint` keeps the best and the last file of a run.
+"""Checkpoint callbacks for hookloop: `ModelCheckpoint` keeps the best and the last files of a run.
 
-Installing the distribution is enough: its factory registers a `ModelCheckpoint(save_last=True)` for every Trainer that
-is not told `enable_checkpointing=False` and got no checkpoint callback of its own.
+`OnExceptionCheckpoint` saves where a run was when an exception ended it. Installing the distribution is enough: its
+factory registers a `ModelCheckpoint(save_last=True)` for every Trainer that is not told `enable_checkpointing=False`
+and got no checkpoint callback of its own.
 """
 
 from hookloop_callbacks_checkpoint.factory import factory
 from hookloop_callbacks_checkpoint.model_checkpoint import ModelCheckpoint
+from hookloop_callbacks_checkpoint.on_exception_checkpoint import OnExceptionCheckpoint
 
-__all__ = ["ModelCheckpoint", "factory"]
+__all__ = ["ModelCheckpoint", "OnExceptionCheckpoint", "factory"]

@@ -300,7 +300,9 @@ class Callback(Hooks):
         """
         return state_dict
 
-    def resolve_checkpoint(self, which: str) -> str | Path | Sequence[str | Path] | None:
+    def resolve_checkpoint(
+        self, which: str, trainer: TrainerView | None = None
+    ) -> str | Path | Sequence[str | Path] | None:
         """What `ckpt_path="best"`, `"last"` or `"auto"` stands for.
 
         Asked on rank zero alone, before `setup` and before anything else of the run begins.
@@ -309,6 +311,8 @@ class Callback(Hooks):
             which: "best", "last" or "auto". The first callback that knows a best file is obeyed. For the other two all
                 callbacks are asked, and the newest file that is intact is taken; "auto" is "last" of a job that may
                 be started for the first time.
+            trainer: who asks. Nothing of the run is set up, but its loggers and folders can be asked. None where
+                a program asks the callback by itself.
 
         Returns:
             A path, or a sequence of paths in the order in which they are to be tried, the newest first: files that may

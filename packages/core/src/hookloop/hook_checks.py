@@ -101,9 +101,14 @@ _ALMOST_EQUAL = 0.9
 def overrides(owner: object, base: type, name: str) -> bool:
     """Whether a method is overridden, on the class or on the instance.
 
-    What stands in for a callback without inheriting its methods, such as a mock, overrides all of them.
+    What stands in for a callback without inheriting its methods, such as a mock, overrides all of them. An instance
+    that has the base's own method in its `__dict__` overrides nothing, whatever its class does: so it says that it does
+    not need a hook, and pays for none.
     """
-    return name in getattr(owner, "__dict__", {}) or getattr(type(owner), name, None) is not getattr(base, name)
+    attributes = getattr(owner, "__dict__", {})
+    if name in attributes:
+        return getattr(attributes[name], "__func__", None) is not getattr(base, name)
+    return getattr(type(owner), name, None) is not getattr(base, name)
 
 
 def is_overridden(method_name: str, instance: object = None, parent: type | None = None) -> bool:

@@ -70,6 +70,7 @@ class TrainerState:
         should_stop: whether somebody asked to end training.
         received_signal: number of the signal by which the process was asked to end during the last entry point.
         attention: whether there is something to see to after the running batch: a signal, or a file that is written.
+        validation_follows: in `on_train_batch_end` of Order LAST, whether a validation runs right after this batch.
         lost_worker: what torch raised when a loader's worker died of that signal, if nobody needed it any more.
     """
 
@@ -79,6 +80,7 @@ class TrainerState:
     should_stop: bool = False
     received_signal: int | None = None
     attention: bool = False
+    validation_follows: bool = False
     lost_worker: RuntimeError | None = None
 
     @property

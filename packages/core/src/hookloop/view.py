@@ -199,6 +199,14 @@ class TrainerView(Protocol):
         ...
 
     @property
+    def running_metrics(self) -> dict[str, Tensor]:
+        """The part of `callback_metrics` that the running epoch has logged, and the running validation inside it.
+
+        A value that an earlier epoch or validation left behind, and that belongs to other weights, is not in it.
+        """
+        ...
+
+    @property
     def logged_metrics(self) -> dict[str, Tensor]:
         """What loggers got, and what is meant for them and not sent yet; latest values."""
         ...

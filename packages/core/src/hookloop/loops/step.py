@@ -206,6 +206,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         if every and (progress.logged_step % every == 0 or state.should_stop):
             recorder.send_step(progress.logged_step - 1, progress.epoch)
     if save is not None:
+        state.validation_follows = validate
         save(outputs, batch, batch_idx)
     return _VALIDATE if validate else _GO_ON
 

@@ -311,10 +311,18 @@ class Recorder:
     @property
     def callback_metrics(self) -> dict[str, Tensor]:
         """Every key that was logged in this run with its latest value, as a tensor on the value's own device."""
-        values = dict(self._callback_values)
+        return to_tensors(self._callback_values | self._running())
+
+    @property
+    def running_metrics(self) -> dict[str, Tensor]:
+        """The part of `callback_metrics` that the running epoch, or evaluation, has logged; nothing of earlier ones."""
+        return to_tensors(self._running())
+
+    def _running(self) -> Values:
+        values: Values = {}
         for results in self._live():
             values |= results.callback_values()
-        return to_tensors(values)
+        return values
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:

@@ -265,6 +265,10 @@ class TrainerAttributes:
         return self._run.recorder.callback_metrics if self._run is not None else {}
 
     @property
+    def running_metrics(self) -> dict[str, Tensor]:
+        return self._run.recorder.running_metrics if self._run is not None else {}
+
+    @property
     def logged_metrics(self) -> dict[str, Tensor]:
         return self._run.recorder.logged_metrics if self._run is not None else {}
 

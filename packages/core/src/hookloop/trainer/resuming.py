@@ -19,16 +19,17 @@ from hookloop.errors import (
 from hookloop.rank_zero import rank_zero_info
 from hookloop.stage import TrainerFn
 from hookloop.strategies import Strategy
+from hookloop.view import TrainerView
 
 BEST, LAST, AUTO = "best", "last", "auto"
 
 
 def find_checkpoint(
+    trainer: TrainerView,
     ckpt_path: str | os.PathLike[str] | None,
     fn: TrainerFn,
     callbacks: Sequence[Callback],
     strategy: Strategy,
-    *,
     weights_only: bool,
     fast_dev_run: bool,
 ) -> tuple[str | None, list[dict[str, Any]]]:
@@ -40,6 +41,7 @@ def find_checkpoint(
     that is chosen are not opened.
 
     Args:
+        trainer: handed to the callbacks.
         ckpt_path: what the user passed.
         fn: the entry point; a fit needs a file with training state, and only a fit may be "auto".
         callbacks: those of the run.
@@ -78,19 +80,20 @@ def find_checkpoint(
         if fast_dev_run:
             rank_zero_info('ckpt_path="auto": a fast_dev_run neither saves nor resumes, so training starts anew.')
             return None, []
-    return _chosen_by_rank_zero(which, fn, callbacks, strategy, weights_only, fast_dev_run)
+    return _chosen_by_rank_zero(trainer, which, fn, callbacks, strategy, weights_only, fast_dev_run)
 
 
 def best_checkpoint(
-    callbacks: Sequence[Callback], strategy: Strategy, *, weights_only: bool
+    trainer: TrainerView, callbacks: Sequence[Callback], strategy: Strategy, *, weights_only: bool
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """The best checkpoint that a callback knows, as `find_checkpoint` returns it; nothing if none knows one."""
-    path = _first(_answers(BEST, callbacks)) if strategy.is_global_zero else None
+    path = _first(_answers(BEST, callbacks, trainer)) if strategy.is_global_zero else None
     path = strategy.broadcast(path)
     return (None, []) if path is None else (path, [strategy.load_checkpoint(path, weights_only)])
 
 
 def _chosen_by_rank_zero(
+    trainer: TrainerView,
     which: str,
     fn: TrainerFn,
     callbacks: Sequence[Callback],
@@ -104,7 +107,7 @@ def _chosen_by_rank_zero(
             raise CheckpointError(f"Rank zero found no checkpoint to begin with: {refusal}")
         return path, [] if path is None else [strategy.load_checkpoint(path, weights_only)]
     try:
-        found = _choose(which, fn, callbacks, strategy, weights_only, fast_dev_run)
+        found = _choose(trainer, which, fn, callbacks, strategy, weights_only, fast_dev_run)
     except Exception as error:
         strategy.broadcast((None, str(error)))  # the others wait for an answer
         raise
@@ -118,6 +121,7 @@ def _chosen_by_rank_zero(
 
 
 def _choose(
+    trainer: TrainerView,
     which: str,
     fn: TrainerFn,
     callbacks: Sequence[Callback],
@@ -126,7 +130,7 @@ def _choose(
     fast_dev_run: bool,
 ) -> tuple[str, dict[str, Any]] | None:
     """The path and its contents; None where "auto" begins anew."""
-    answers = _answers(which, callbacks)
+    answers = _answers(which, callbacks, trainer)
     if which == BEST and (path := _first(answers)) is not None:
         strategy.checkpoint_io.check_is_there(path)
         return path, strategy.load_checkpoint(path, weights_only)
@@ -149,7 +153,7 @@ def _choose(
     raise _none_can_be_used(which, [path for path, _ in unusable]) from unusable[-1][1]
 
 
-def _answers(which: str, callbacks: Sequence[Callback]) -> list[list[str]]:
+def _answers(which: str, callbacks: Sequence[Callback], trainer: TrainerView) -> list[list[str]]:
     """The paths that each callback names, of those that can tell.
 
     Raises:
@@ -157,7 +161,7 @@ def _answers(which: str, callbacks: Sequence[Callback]) -> list[list[str]]:
     """
     answers = []
     for callback in callbacks:
-        answer = callback.resolve_checkpoint(which)
+        answer = callback.resolve_checkpoint(which, trainer)
         if answer is None:
             continue
         paths = [answer] if isinstance(answer, str | os.PathLike) else answer

@@ -650,9 +650,9 @@ class Trainer(TrainerAttributes):
 
         safe = weights_only is not False
         if ckpt_path is None:
-            return best_checkpoint(self._callbacks, self._strategy, weights_only=safe)
+            return best_checkpoint(self, self._callbacks, self._strategy, weights_only=safe)
         fast = bool(self._options.fast_dev_run)
-        return find_checkpoint(ckpt_path, fn, self._callbacks, self._strategy, weights_only=safe, fast_dev_run=fast)
+        return find_checkpoint(self, ckpt_path, fn, self._callbacks, self._strategy, safe, fast)
 
 
 def _check_can_learn(model: LightningModule) -> None:

@@ -1,0 +1,1 @@
+from hookloop_callbacks_checkpoint import OnExceptionCheckpoint as OnExceptionCheckpoint
