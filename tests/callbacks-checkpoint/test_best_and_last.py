@@ -203,6 +203,7 @@ def test_every_file_knows_itself_and_what_was_best_and_last(runs: Runs) -> None:
         "seconds": 0.0,
         "saved_at": [1, 2, 4],
         "waits": False,
+        "saved": True,
         "best_k_models": {"epoch=0-step=2.ckpt": 2.0, "epoch=1-step=4.ckpt": 1.0},
         "best_model_path": "epoch=1-step=4.ckpt",
         "best_model_score": 1.0,

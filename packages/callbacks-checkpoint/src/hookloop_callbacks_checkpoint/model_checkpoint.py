@@ -169,7 +169,7 @@ class ModelCheckpoint(Callback):
         self._waits = False
         self._validated_at: Position | None = None
         self._validation_names: frozenset[str] = frozenset()
-        self._saved = self._scored = False
+        self._saved = False
         self._stage = ""
         self._trainer: TrainerView | None = None
         self._leave_out_hooks()
@@ -394,6 +394,7 @@ class ModelCheckpoint(Callback):
             "seconds": self._seconds(),
             "saved_at": None if self._saved_at is None else list(self._saved_at),
             "waits": self._waits,
+            "saved": self._saved,
             **record.mapped(lambda path: files.relative(path, self._dirpath)).state_dict(),
         }
 
@@ -408,6 +409,7 @@ class ModelCheckpoint(Callback):
         saved_at = state_dict.get("saved_at")
         self._saved_at = None if saved_at is None else (int(saved_at[0]), int(saved_at[1]), int(saved_at[2]))
         self._waits = bool(state_dict.get("waits"))
+        self._saved = bool(state_dict.get("saved"))
         self._seconds_before = float(state_dict.get("seconds") or 0.0)
         record = Record.from_state(state_dict)
         if (state_dict.get("monitor"), state_dict.get("mode")) != (self.monitor, self.mode):
@@ -428,7 +430,7 @@ class ModelCheckpoint(Callback):
             return
         self._trainer = trainer
         self._writing.begin()
-        self._saved = self._scored = self._waits = False
+        self._saved = self._waits = False
         self._saved_at, self._validated_at, self._validation_names = None, None, frozenset()
         self._seconds_before, self._time_of_save = 0.0, None
         self._ownership.begin(trainer)
@@ -506,9 +508,9 @@ class ModelCheckpoint(Callback):
         self._moments.end()
         if self._idle(trainer):
             return
-        if self._waits and not self._scored:
-            missing = [name for name in self._needed if name not in trainer.callback_metrics]
-            what = f"the monitored metric {missing[0]!r}" if self.monitor in missing else f"{missing or self._needed}"
+        missing = [name for name in self._needed if name not in trainer.callback_metrics]
+        if self._waits and missing:
+            what = f"the monitored metric {missing[0]!r}" if self.monitor in missing else ", ".join(map(repr, missing))
             warnings.warn(
                 f"Training ended before the first validation, and {what} was not logged: no best checkpoint is saved. "
                 "Train for longer, or validate earlier with val_check_interval.",
@@ -621,7 +623,6 @@ class ModelCheckpoint(Callback):
         self._writing.settle(trainer)
         score = float(metrics[self.monitor]) if self.monitor is not None and self.monitor in metrics else None
         score = trainer.strategy.broadcast(score)
-        self._scored = self._scored or score is not None
         before = self._record
         after = before if score is None else replace(before, current_score=score)
         path = last = ""
