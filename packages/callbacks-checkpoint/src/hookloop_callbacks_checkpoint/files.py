@@ -80,17 +80,27 @@ def same(one: str | os.PathLike[str], other: str) -> bool:
     return Path(first).resolve() == Path(second).resolve()
 
 
-def checkpoints_in(folders: Iterable[str], suffix: str) -> list[str]:
+def checkpoints_in(folders: Iterable[str], suffix: str, not_before: str | None = None) -> list[str]:
     """The checkpoints in folders and below them, the newest first; of two that are equally new the shorter name first.
 
     Files whose names begin with a dot are being written, or belong to others.
+
+    Args:
+        folders: where to look.
+        suffix: how names end.
+        not_before: a file; those that are older are left out.
     """
     found: list[tuple[int, str]] = []
+    oldest = 0
+    if not_before is not None:
+        with suppress(OSError):
+            oldest = Path(not_before).stat().st_mtime_ns
     for folder in folders:
         for path in Path(folder).rglob(f"*{suffix}"):
             with suppress(OSError):
-                if path.is_file() and not path.name.startswith("."):
-                    found.append((path.stat().st_mtime_ns, str(path)))
+                written = path.stat().st_mtime_ns
+                if path.is_file() and not path.name.startswith(".") and written >= oldest:
+                    found.append((written, str(path)))
     return [path for _, path in sorted(found, key=lambda one: (-one[0], len(one[1]), one[1]))]
 
 

@@ -172,6 +172,7 @@ class ModelCheckpoint(Callback):
         self._saved = False
         self._stage = ""
         self._trainer: TrainerView | None = None
+        self._told_by_another = False
         self._leave_out_hooks()
 
     def _check_links(self) -> None:
@@ -406,6 +407,7 @@ class ModelCheckpoint(Callback):
         if self._stage not in ("", "fit") and self._record != Record():
             return
         self._ownership.run = str(state_dict.get("run") or "") or self._ownership.run
+        self._told_by_another = not state_dict.get("writes", True)
         saved_at = state_dict.get("saved_at")
         self._saved_at = None if saved_at is None else (int(saved_at[0]), int(saved_at[1]), int(saved_at[2]))
         self._waits = bool(state_dict.get("waits"))
@@ -430,6 +432,7 @@ class ModelCheckpoint(Callback):
             return
         self._trainer = trainer
         self._writing.begin()
+        self._told_by_another = False
         self._saved = self._waits = False
         self._saved_at, self._validated_at, self._validation_names = None, None, frozenset()
         self._seconds_before, self._time_of_save = 0.0, None
@@ -448,6 +451,11 @@ class ModelCheckpoint(Callback):
         self._steps_seen = trainer.global_step
         self._time_of_save = self._clock() - self._seconds_before
         self._moments.begin()
+        if self._told_by_another and self._dirpath is not None:
+            # Another callback wrote the file that the run was resumed from, and this one may have saved right after it.
+            self._told_by_another = False
+            if (state := self._ownership.later_state(trainer, self._dirpath, self.FILE_EXTENSION)) is not None:
+                self.load_state_dict(state)
         gone: list[str] = []
         if trainer.is_global_zero:
             gone = [path for path in self._record.paths() if not files.is_there(path, trainer)]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from hookloop.view import TrainerView
@@ -115,6 +116,24 @@ class Ownership:
         record, own = trainer.strategy.broadcast((record, own))
         self.own |= set(own)
         return record
+
+    def later_state(self, trainer: TrainerView, folder: str, suffix: str) -> dict[str, Any] | None:
+        """The state in a file that this callback wrote at the step that the run was resumed at; None without one.
+
+        Several callbacks save one after the other, and the file of the first does not know yet what the second one
+        kept and deleted a moment later.
+        """
+        state: dict[str, Any] | None = None
+        if trainer.is_global_zero and trainer.ckpt_path is not None and trainer.global_step:
+            for path in files.checkpoints_in([folder], suffix, not_before=trainer.ckpt_path):
+                for one in files.states_in(path):
+                    saved_at = one.get("saved_at")
+                    if one.get("run") == self.run and one.get("writes") and saved_at:
+                        state = one if saved_at[2] == trainer.global_step else state
+                if state is not None:
+                    break
+        answer: dict[str, Any] | None = trainer.strategy.broadcast(state)
+        return answer
 
 
 def _folder_above(path: str | os.PathLike[str], record: Record) -> str:
