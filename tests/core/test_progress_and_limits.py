@@ -68,6 +68,7 @@ def test_a_state_inside_a_batch_of_a_window_is_that_of_the_window_s_beginning(st
             "batch_counted": False,
         }
     )
+    progress.steps_before = progress.global_step
     found = progress.state_dict()
     assert found | {"validated_at": state["validated_at"]} == beginning
 

@@ -45,6 +45,8 @@ def run_fit(run: Run, anew: bool, checkpoints: list[dict[str, Any]], *, restarte
         on_fit_end
     """
     checkpoint = _taken(run, checkpoints)
+    # Until a resumed run has taken over where it is, that is what a save writes.
+    run.held.update(checkpoint or {})
     _settings(run)  # if two of them contradict each other, it is said now
     _warn_of_settings_that_no_file_holds(run)
     if anew:

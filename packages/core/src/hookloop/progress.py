@@ -5,6 +5,14 @@ from typing import Any
 
 from hookloop.errors import CheckpointError
 
+NOTHING = 0
+PLATEAU_AND_ROW = 1
+"""Plateau schedulers per step, unless validation follows, and a row for the loggers."""
+SCHEDULERS_AND_ROW = 2
+"""All schedulers whose turn it is, and the row."""
+PLATEAU_OF_EPOCH = 3
+"""The epoch's plateau schedulers."""
+
 
 @dataclass(slots=True)
 class Progress:
@@ -20,6 +28,8 @@ class Progress:
         epoch_schedulers_stepped: whether the schedulers per epoch have stepped for the running epoch.
         epoch_ended: whether the running epoch's batches are over and its on_train_epoch_end has begun: a run that is
             resumed from here goes on with the next one.
+        ended: whether training is over and its on_train_end has begun: a run that is resumed from here has nothing to
+            do.
         validated_at: value of `batch` when the last validation of the running epoch ended, or -1.
         unvalidated_ms: milliseconds of training since the last validation ended, where val_check_interval is a time.
         window_size: batches of the running accumulation window, or of the last one.
@@ -27,6 +37,8 @@ class Progress:
         batch_counted: whether the counters include the batch that hooks run for: so from on_train_batch_end on.
         last_batch: whether that batch is the epoch's last.
         accumulating: whether that batch only adds to the gradients, and the optimizer does not step in it.
+        steps_before: `global_step` when that batch began.
+        owes: what the last batch that is counted still owes, one of the constants of this file.
     """
 
     epoch: int = 0
@@ -37,6 +49,7 @@ class Progress:
     epoch_started: bool = False
     epoch_schedulers_stepped: bool = False
     epoch_ended: bool = False
+    ended: bool = False
     validated_at: int = -1
     unvalidated_ms: int = 0
     window_size: int = 1
@@ -44,6 +57,13 @@ class Progress:
     batch_counted: bool = True
     last_batch: bool = False
     accumulating: bool = False
+    steps_before: int = 0
+    owes: int = NOTHING
+
+    @property
+    def begun(self) -> bool:
+        """Whether the first epoch of training has begun."""
+        return self.epoch_started or self.epoch > 0
 
     def begin_next_epoch(self) -> None:
         """Move to the epoch after a finished one."""
@@ -65,13 +85,18 @@ class Progress:
     def state_dict(self) -> dict[str, Any]:
         """The counters by name: plain ints and bools.
 
-        In the middle of a batch they are those of its beginning, and inside an accumulation window those of the
-        window's beginning: which of its gradients are there already cannot be told, and the weights have not changed
-        since then, so a resumed run repeats the window's batches. Between batches nothing is repeated.
+        After its optimizer step, a batch is done, but for what it owes. In the middle of a batch they are those of its
+        beginning, and inside an accumulation window those of the window's beginning: which of its gradients are there
+        already cannot be told, and the weights have not changed since then, so a resumed run repeats the window's
+        batches. Between batches nothing is repeated.
         """
         state = {name: value for name, value in asdict(self).items() if name not in _OF_A_BATCH}
         if self.batch_counted:
             return state
+        if self.global_step > self.steps_before:
+            done = {"batch": self.batch + 1, "total_batches": self.total_batches + 1, "window_filled": 0}
+            done |= {"logged_step": self.logged_step + 1, "batch_counted": True, "owes": SCHEDULERS_AND_ROW}
+            return state | done
         repeated = max(self.window_filled - 1, 0)
         state["batch"] -= repeated
         state["total_batches"] -= repeated
@@ -118,7 +143,9 @@ _OF_AN_EPOCH = (
     "batch_counted",
     "last_batch",
     "accumulating",
+    "owes",
+    "ended",
 )
 
-_OF_A_BATCH = ("accumulating",)
+_OF_A_BATCH = ("accumulating", "steps_before")
 """What is known anew with each batch, and not saved."""

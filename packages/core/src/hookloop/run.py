@@ -1,7 +1,8 @@
 """`Run`: everything that one entry point works with, put together by the Trainer and read by the loops."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from hookloop.datamodule import LightningDataModule
 from hookloop.hooks import CompiledHooks
@@ -16,6 +17,8 @@ from hookloop.progress import Progress
 from hookloop.saves import Saves
 from hookloop.stage import TrainerState
 from hookloop.strategies import Strategy
+
+GoOn: TypeAlias = Callable[[bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,9 @@ class Run:
         inference_mode: whether evaluation runs under torch.inference_mode rather than no_grad.
         detect_anomaly: whether a loss that is NaN or infinite is an error.
         profiler: who times the parts of the loops; None if nobody listens.
+        held: entries that a checkpoint gets as they were at an earlier moment, while something is under way that a
+            resumed run does anew; see `hookloop.moment`. Empty most of the time.
+        window_start: the same for a batch and its accumulation window, if anybody saves inside of one.
     """
 
     module: LightningModule
@@ -57,3 +63,5 @@ class Run:
     inference_mode: bool = True
     detect_anomaly: bool = False
     profiler: Profiler | None = None
+    held: dict[str, Any] = field(default_factory=dict)
+    window_start: dict[str, Any] = field(default_factory=dict)

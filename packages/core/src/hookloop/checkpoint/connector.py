@@ -13,12 +13,14 @@ from hookloop.checkpoint_file import FORMAT
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
+from hookloop.limits import UNLIMITED, Limits
 from hookloop.loadable import check_loadable
-from hookloop.metrics.saving import load_metric_states, metric_objects, metric_states
+from hookloop.metrics.saving import load_metric_states, metric_objects
 from hookloop.module import LightningModule
 from hookloop.module.saving import load_weights
-from hookloop.random_state import random_state, set_random_state
-from hookloop.run import Run
+from hookloop.moment import OF_A_MOMENT, as_it_was, gradients_of, moment
+from hookloop.random_state import set_random_state
+from hookloop.run import GoOn, Run
 from hookloop.stage import TrainerFn
 
 
@@ -33,10 +35,10 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         progress, optimizer_states, lr_schedulers, precision, datamodule
         gradients                           # inside an accumulation window, and in manual optimization
         optimizer_classes, lr_scheduler_classes
-        callback_metrics                    # the latest values, for monitors of the resumed run
+        asked_to_stop                       # if somebody did, and the limits of then
         hyper_parameters, hparams_name      # see hyperparameters/entries.py; the same of the datamodule
-        logged                              # what the running epoch's means and metric objects have taken in
-        random_state, loaders               # of every global generator; where training is in its loaders
+        window_start                        # see moment.py, as are
+        callback_metrics, logged, random_state, loaders
         on_save_checkpoint of callbacks and module, who may add to it
 
     Args:
@@ -77,15 +79,13 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
     checkpoint["optimizer_classes"] = [type(optimizer).__name__ for optimizer in optimizers]
     checkpoint["lr_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
     checkpoint["lr_scheduler_classes"] = [type(scheduler).__name__ for scheduler in schedulers]
-    metrics = metric_objects(run.module)
-    logged = run.training_recorder.state_dict(metrics)
-    checkpoint["callback_metrics"] = logged.pop("callback_metrics")
-    checkpoint["logged"] = {**logged, "metrics": metric_states(run.recorder.metrics_to_keep(metrics))}
-    checkpoint["random_state"] = random_state()
-    checkpoint["loaders"] = run.loaders.state_dict()
+    checkpoint |= moment(run)
     checkpoint["precision"] = run.strategy.precision.state_dict()
     if run.datamodule is not None and overrides(run.datamodule, LightningDataModule, "state_dict"):
         checkpoint["datamodule"] = run.datamodule.state_dict()
+    if run.state.should_stop:
+        checkpoint["asked_to_stop"] = {"max_epochs": run.limits.max_epochs, "max_steps": run.limits.max_steps}
+    as_it_was(run, checkpoint)
     run.hooks.on_save_checkpoint(checkpoint)
     check_loadable(checkpoint)  # before anything is copied or sent away: here the user's code is still on the stack
     return checkpoint
@@ -101,7 +101,7 @@ def _gradients_to_keep(run: Run) -> dict[str, Tensor]:
     by_itself = not module.automatic_optimization or overrides(module, LightningModule, "optimizer_zero_grad")
     if not progress.batch_counted or not (progress.window_filled or by_itself):
         return {}
-    return {name: one.grad for name, one in module.named_parameters() if one.grad is not None}
+    return gradients_of(module)
 
 
 def _restore_gradients(module: LightningModule, gradients: Mapping[str, Tensor]) -> None:
@@ -160,12 +160,13 @@ def restore_module_and_callbacks(run: Run, checkpoint: dict[str, Any]) -> None:
     load_callback_states(run.hooks.callbacks, checkpoint["callbacks"], checkpoint.get("callback_classes", {}))
 
 
-def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]:
+def restore_training(run: Run, checkpoint: dict[str, Any]) -> GoOn:
     """Give progress, optimizers, schedulers and precision what a checkpoint holds of them.
 
     Returns:
         What gives the running epoch's logged values and the random state back. To be called when training begins, so
-        that nothing which happens before has a part in them.
+        that nothing which happens before has a part in them; with False if there is nothing to train, for the random
+        state alone.
 
     Raises:
         CheckpointError: it was saved with weights_only=True, or by a run with other optimizers or schedulers.
@@ -192,10 +193,12 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]
         from hookloop.checkpoint import lightning
 
         lightning.check_schedulers(schedulers, checkpoint["lr_schedulers"])
-    _load_states("optimizer", optimization.optimizers, checkpoint, "optimizer_states", "optimizer_classes")
-    _load_states("scheduler", schedulers, checkpoint, "lr_schedulers", "lr_scheduler_classes")
+    if checkpoint["optimizer_states"] or run.progress.begun:  # else it was saved before there were any
+        _load_states("optimizer", optimization.optimizers, checkpoint, "optimizer_states", "optimizer_classes")
+        _load_states("scheduler", schedulers, checkpoint, "lr_schedulers", "lr_scheduler_classes")
     run.strategy.precision.load_state_dict(checkpoint["precision"])
     _restore_gradients(run.module, checkpoint.get("gradients", {}))
+    run.state.should_stop = _was_asked_to_stop(run.limits, checkpoint.get("asked_to_stop"))
     state, loaders = checkpoint.get("random_state"), checkpoint.get("loaders")
     begin_inside: Callable[[], None] | None = None
     if _is_lightnings(checkpoint):
@@ -204,18 +207,38 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> Callable[[], None]
         lightning.check_optimizers(optimization.optimizers)
         lightning.warn_of_what_is_missing(checkpoint)
         begin_inside = partial(lightning.go_on_inside, run.loaders, checkpoint, run.progress.batch)
+    run.window_start.update(checkpoint.get("window_start", {}))
+    # What is given back last is what a save has to write until then.
+    run.held.clear()
+    run.held.update({name: checkpoint[name] for name in OF_A_MOMENT if name in checkpoint})
 
-    def go_on() -> None:
+    def go_on(trains: bool) -> None:
+        if state is not None:
+            set_random_state(state)
+        if not trains:
+            return
+        run.held.clear()
         run.recorder.load_epoch(logged, metric_objects(run.module), run.strategy.root_device)
         load_metric_states(run.module, logged.get("metrics", {}), run.strategy.root_device)
         if loaders is not None:
-            run.loaders.load_state_dict(loaders)
+            run.loaders.load_state_dict(loaders, run.progress.epoch)
         if begin_inside is not None:
             begin_inside()
         if state is not None:
             set_random_state(state)
 
     return go_on
+
+
+def _was_asked_to_stop(limits: Limits, saved: Mapping[str, Any] | None) -> bool:
+    """Whether training is to end as the saved run was asked to. Who has raised a limit since then wants to go on."""
+    if saved is None:
+        return False
+    return not any(_exceeds(getattr(limits, name), saved[name]) for name in ("max_epochs", "max_steps"))
+
+
+def _exceeds(limit: int, other: int) -> bool:
+    return other != UNLIMITED and (limit == UNLIMITED or limit > other)
 
 
 def _load_states(

@@ -38,7 +38,7 @@ class Start:
         opened: called when it is open.
         left_out: called when they are left out; where one batch is read ahead, when the next one is there.
         look_ahead: called before a batch is read ahead.
-        over: called when there are no more batches.
+        over: called when there are no more batches; tells whether the loader was gone through to its end.
     """
 
     inside: int = 0
@@ -46,11 +46,16 @@ class Start:
     opened: Callable[[], None] | None = None
     left_out: Callable[[], None] | None = None
     look_ahead: Callable[[], None] | None = None
-    over: Callable[[], None] | None = None
+    over: Callable[[bool], None] | None = None
 
 
 def iterate(
-    loader: Iterable[Any], batches: float, skip: int = 0, sure: bool | None = None, start: Start | None = None
+    loader: Iterable[Any],
+    batches: float,
+    skip: int = 0,
+    sure: bool | None = None,
+    start: Start | None = None,
+    whole: bool = False,
 ) -> Iterator[tuple[int, Any, bool]]:
     """Index, batch, and whether it is the last one, for at most `batches` batches.
 
@@ -63,6 +68,7 @@ def iterate(
         skip: how many are done already.
         sure: whether so many batches are sure to come; None asks `keeps_its_length`.
         start: what of those that are done the loader still gives, and who is told; None: all of them, nobody.
+        whole: whether these are all batches that the loader promises.
     """
     iterator = iter(loader)
     start = Start(unread=skip) if start is None else start
@@ -75,11 +81,14 @@ def iterate(
         # zip asks the range first: when that is exhausted, no batch too many is read.
         return zip(range(skip, count), iterator, chain(repeat(False, count - skip - 1), (True,)), strict=False)
     limit = None if batches == math.inf else int(batches) - skip + start.unread
-    return _read_ahead(islice(iterator, limit), skip, start)
+    return _read_ahead(iterator, limit, skip, start, whole)
 
 
-def _read_ahead(iterator: Iterator[Any], skip: int, start: Start) -> Iterator[tuple[int, Any, bool]]:
+def _read_ahead(
+    loader: Iterator[Any], limit: int | None, skip: int, start: Start, whole: bool
+) -> Iterator[tuple[int, Any, bool]]:
     nothing = object()
+    iterator = islice(loader, limit)
     index = skip - start.unread
     batch = next(iterator, nothing)
     while True:
@@ -95,4 +104,5 @@ def _read_ahead(iterator: Iterator[Any], skip: int, start: Start) -> Iterator[tu
         index += 1
         batch = following
     if start.over is not None:
-        start.over()
+        # Asked once more than it has batches, so that it knows that its epoch is over.
+        start.over(limit is None or (whole and next(loader, nothing) is nothing))

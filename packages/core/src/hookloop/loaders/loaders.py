@@ -51,6 +51,7 @@ class Loaders:
     place: Place | None = None
     asked_in: dict[str, float] = field(default_factory=dict)
     _opened: "list[weakref.ref[Any]]" = field(default_factory=list)
+    _saved_val: list[Any] | None = None
 
     def training(self) -> Any:
         """The training loader, asked for on the first call; several are one CombinedLoader.
@@ -104,6 +105,8 @@ class Loaders:
                 self._keep(stage, given, [together], [combined.length(counts)])
             else:
                 self._keep(stage, given, running, counts)
+            if stage == "val" and self._saved_val is not None:
+                self._go_on_drawing()
         return list(self.streams[stage])
 
     def _repeatable(self, stage: str) -> list[Any]:
@@ -117,24 +120,45 @@ class Loaders:
         return running
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training is in its loaders, and the states of the validation loaders' own generators."""
+        """Where training is in its loaders, the validation loaders' own generators, and when both were asked for."""
+        drawn = self._saved_val
+        if drawn is None:
+            drawn = [
+                [generator.get_state() for generator in own_generators(part)] for part in self.parts.get("val", [])
+            ]
         return {
             "train": None if self.place is None else self.place.state_dict(),
-            "val": [
-                [generator.get_state() for generator in own_generators(part)] for part in self.parts.get("val", [])
-            ],
+            "val": drawn if any(drawn) else [],
+            "asked_in": dict(self.asked_in) if self.limits.reload_dataloaders_every_n_epochs else {},
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
         """Go on where another process was; the loaders have been asked for.
+
+        Args:
+            state: what `state_dict` gave.
+            epoch: the running one, which that process was in or was to begin.
 
         Raises:
             CheckpointError: there are other training loaders than there were.
         """
         if self.place is not None and state["train"] is not None:
             self.place.load_state_dict(state["train"])
-        for part, saved in zip(self.parts.get("val", []), state["val"], strict=False):
-            for generator, drawn in zip(own_generators(part), saved, strict=False):
+        every = self.limits.reload_dataloaders_every_n_epochs
+        self._saved_val = state["val"]
+        for stage, asked_in in state.get("asked_in", {}).items():
+            # A training loader that is due now was asked for on the way here. A validation loader is due when the next
+            # validation comes, which need not be in this epoch.
+            just_asked = stage == "train" and bool(every) and epoch - asked_in >= every
+            self.asked_in[stage] = epoch if just_asked else asked_in
+        if "val" in self.given:
+            self._go_on_drawing()
+
+    def _go_on_drawing(self) -> None:
+        """Validation loaders with generators of their own draw on from where another process was."""
+        saved, self._saved_val = self._saved_val or [], None
+        for part, states in zip(self.parts["val"], saved, strict=False):
+            for generator, drawn in zip(own_generators(part), states, strict=False):
                 generator.set_state(drawn)
 
     def _ask(self, stage: str, mode: "Mode") -> "tuple[Any, CombinedLoader | None, Batches]":
@@ -183,11 +207,13 @@ class Loaders:
             Whether that was done.
         """
         every = self.limits.reload_dataloaders_every_n_epochs
-        asked_in = self.asked_in.get(stage, -math.inf)
-        due = bool(every) and stage in self.given and epoch - asked_in >= every
-        if due or stage not in self.given:
+        due = bool(every) and epoch - self.asked_in.get(stage, -math.inf) >= every
+        resumed = stage == "val" and self._saved_val is not None
+        if due or not (stage in self.given or resumed):
             self.asked_in[stage] = epoch if counts else -math.inf
-        if not due:
+        if resumed:
+            self._saved_val = [] if due else self._saved_val
+        if not due or stage not in self.given:
             return False
         before = self._gone_through(stage)
         del self.given[stage]
@@ -238,7 +264,7 @@ class Loaders:
         training = self.place is not None and any(stream is one for one in self.streams.get("train", []))
         start = self.place.start(stream, skip) if training and self.place is not None else Start(unread=skip)
         iterator, sure = self._open(stream, start)
-        return iterate(iterator, batches, skip, sure, start)
+        return iterate(iterator, batches, skip, sure, start, whole=batches >= length(stream))
 
     def _open(self, stream: Any, start: Start) -> tuple[Iterator[Any], bool]:
         """An iterator of a stream's batches, and whether as many are sure to come as it promises."""

@@ -42,6 +42,7 @@ class Place:
             self._positions.append(positions)
         self._began: dict[str, Any] | None = None
         self._ahead: list[Any] | None = None
+        self._left_early = False
         self._resumed: dict[str, Any] | None = None
 
     def _of(self, part: Any) -> tuple[Any, Positions | None] | None:
@@ -59,6 +60,7 @@ class Place:
         states = self._ahead or self._own_states()
         return {
             "began": self._began,
+            "left_early": self._left_early,
             "parts": [
                 {
                     "order": None if positions is None else positions.order,
@@ -104,6 +106,11 @@ class Place:
         self._ahead = None
         stateful = any(map(_has_state, self._parts))
         ahead, over = (self._look_ahead, self._forget_ahead) if stateful else (None, None)
+        if stateful and not skip and resumed is not None and resumed.get("left_early"):
+            # What it was loaded with is in the middle of an epoch that is over: the next iteration is another one.
+            for part in filter(_has_state, self._parts):
+                iter(part)
+        self._left_early = stateful
         if not skip:
             for positions in self._positions:
                 if positions is not None:
@@ -112,6 +119,7 @@ class Place:
                 self._began = random_state()
             return Start(look_ahead=ahead, over=over)
         if stateful:
+            self._began = self._began if resumed is None else resumed["began"]
             return Start(inside=skip, look_ahead=ahead, over=over)
         now = random_state()
         combined = None if stream is self.running[0] else stream
@@ -146,9 +154,9 @@ class Place:
         """A batch is about to be read ahead: what the loaders know now is what belongs to the batch before it."""
         self._ahead = copy.deepcopy(self._own_states())
 
-    def _forget_ahead(self) -> None:
+    def _forget_ahead(self, at_its_end: bool) -> None:
         """The epoch is over: what the loaders know now is where the next one begins."""
-        self._ahead = None
+        self._ahead, self._left_early = None, not at_its_end
 
 
 class _Reading:

@@ -14,6 +14,7 @@ from hookloop.loops.signals import preemptible
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import is_epoch_of_validation
 from hookloop.module import LightningModule
+from hookloop.moment import hold
 from hookloop.random_state import isolated_random_state
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerFn
@@ -55,6 +56,8 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
     if not any(batches):
         return [{} for _ in range(max(len(loaders), 1))] if standalone else []
     step = evaluation_step(run, f"{kind}_step", len(loaders))
+    if not standalone and not sanity:
+        hold(run)
     if not standalone and not sanity and progress.window_filled == 0:
         hooks.own.on_validation_model_zero_grad()
     outer = recorder.begin(training=False)
@@ -83,6 +86,7 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
             getattr(hooks, f"on_{kind}_end")()
             if not standalone and not sanity:
                 progress.validated_at, progress.unvalidated_ms = progress.batch, 0
+                run.held.clear()
                 if run.optimization.schedulers and progress.window_filled == 0:
                     step_schedulers(run, "step", plateau=True)
             if save is not None and kind == "validation":
@@ -142,12 +146,14 @@ def sanity_check(run: Run) -> None:
     Random numbers are drawn as if it had not happened, and what it logs is forgotten.
     """
     run.state.stage = RunningStage.SANITY_CHECKING
+    hold(run)
     with isolated_random_state():
         run.hooks.on_sanity_check_start()
         evaluate(run, RunningStage.SANITY_CHECKING)
         run.hooks.on_sanity_check_end()
     run.state.stage = RunningStage.TRAINING
     run.recorder.forget()
+    run.held.clear()
 
 
 def no_gradients(inference_mode: bool) -> torch.inference_mode | torch.no_grad:

@@ -25,6 +25,7 @@ from hookloop.loops.stopping import may_stop
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import ValidationPlan
 from hookloop.module import LightningModule
+from hookloop.progress import NOTHING, PLATEAU_AND_ROW, SCHEDULERS_AND_ROW
 from hookloop.run import Run
 from hookloop.warning_categories import PossibleUserWarning
 
@@ -145,7 +146,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         batch = stepper.transfer(batch, 0)
     recorder.batch = batch
     recorder.batch_size = None
-    steps_before = progress.global_step
+    steps_before = progress.steps_before = progress.global_step
     if progress.window_filled == 0:
         accumulate = run.limits.accumulate_grad_batches
         left = stepper.training_batches - batch_idx
@@ -195,6 +196,7 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         if is_last:
             step_schedulers(run, "epoch", plateau=False)
             progress.epoch_schedulers_stepped = True
+    progress.owes = PLATEAU_AND_ROW if steps else NOTHING
     save = hooks.last.on_train_batch_end  # who joins in this hook hears of the next one on
     hook = hooks.on_train_batch_end
     hook(outputs, batch, batch_idx)
@@ -205,10 +207,34 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         every = run.limits.log_every_n_steps
         if every and (progress.logged_step % every == 0 or state.should_stop):
             recorder.send_step(progress.logged_step - 1, progress.epoch)
+    progress.owes = NOTHING
     if save is not None:
         state.validation_follows = validate
         save(outputs, batch, batch_idx)
     return _VALIDATE if validate else _GO_ON
+
+
+def settle(stepper: Stepper, plan: ValidationPlan) -> None:
+    """Do what the last batch owes: it was saved after its optimizer step, and before all that follows was done.
+
+    Args:
+        stepper: what all batches have in common.
+        plan: when the epoch validates.
+    """
+    run, progress, state = stepper.run, stepper.run.progress, stepper.run.state
+    owed, progress.owes = progress.owes, NOTHING
+    if owed == NOTHING:
+        return
+    if owed == SCHEDULERS_AND_ROW:
+        step_schedulers(run, "step", plateau=False)
+        if progress.last_batch:
+            step_schedulers(run, "epoch", plateau=False)
+            progress.epoch_schedulers_stepped = True
+    if not plan.due(progress.batch, progress.last_batch, state.should_stop and may_stop(run)):
+        step_schedulers(run, "step", plateau=True)
+    every = run.limits.log_every_n_steps
+    if every and (progress.logged_step % every == 0 or state.should_stop):
+        run.recorder.send_step(progress.logged_step - 1, progress.epoch)
 
 
 def finish_window(stepper: Stepper, validates: bool) -> None:

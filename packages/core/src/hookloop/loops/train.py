@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,16 +12,18 @@ from hookloop.loops.evaluate import evaluate
 from hookloop.loops.optimize import step_schedulers
 from hookloop.loops.parts import batches_of, part, timed_optimizers
 from hookloop.loops.signals import preemptible
-from hookloop.loops.step import Next, Stepper, finish_window, train_batch
+from hookloop.loops.step import Next, Stepper, finish_window, settle, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
+from hookloop.moment import keep_window, keeping_windows, saves_inside_a_batch
+from hookloop.progress import NOTHING, PLATEAU_OF_EPOCH
 from hookloop.rank_zero import rank_zero_info
-from hookloop.run import Run
+from hookloop.run import GoOn, Run
 from hookloop.stage import RunningStage
 from hookloop.warning_categories import PossibleUserWarning
 
 
-def train(run: Run, go_on: Callable[[], None] | None = None, *, restarted: bool = False) -> None:
+def train(run: Run, go_on: GoOn | None = None, *, restarted: bool = False) -> None:
     """Train until a limit is reached or somebody asks to stop.
 
         on_train_start
@@ -43,26 +44,26 @@ def train(run: Run, go_on: Callable[[], None] | None = None, *, restarted: bool 
 
     Args:
         run: the run.
-        go_on: called when training begins: gives a resumed run what must not be touched by anything before.
+        go_on: called when training begins: gives a resumed run what must not be touched by anything before; with False
+            if there is nothing left to train.
         restarted: whether this is a job that goes on by itself: then it is no mistake if its training has ended.
     """
     progress, limits = run.progress, run.limits
     if progress.epoch_ended:
+        if progress.owes == PLATEAU_OF_EPOCH and go_on is not None:
+            step_schedulers(run, "epoch", plateau=True)
         progress.begin_next_epoch()
     if limits.limit_train_batches == 0 or limits.max_epochs == 0 or limits.max_steps == 0:
         return
-    # A run that was saved in the step which reached its limit still has the end of that epoch to go through.
-    if not _is_inside_an_epoch(run) and (reason := limit_reached(run)):
-        reached = f"{reason}={getattr(limits, reason)} is reached (epoch {progress.epoch}, step {progress.global_step})"
-        if restarted:
-            rank_zero_info(f"Training had ended before, and is not repeated: {reached}. Raise it to go on.")
+    # A run that was saved in the step which reached its limit still has the end of that epoch to go through, and one
+    # that was saved at the end of its last epoch the end of training.
+    if not _is_inside_an_epoch(run) and (limit_reached(run) or may_stop(run)):
+        _say_why_nothing_is_trained(run, restarted)
+        if go_on is None or progress.ended:
+            if go_on is not None:
+                go_on(False)
             return
-        warnings.warn(
-            f"There is nothing to train: {reached}. Raise it to go on: trainer.{reason} = ....",
-            category=PossibleUserWarning,
-            stacklevel=2,
-        )
-        return
+    progress.ended = False
     run.loaders.training()
     if run.loaders.training_batches == 0:
         return
@@ -76,15 +77,32 @@ def train(run: Run, go_on: Callable[[], None] | None = None, *, restarted: bool 
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
         if go_on is not None:
-            go_on()
+            go_on(True)
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
             if run.state.attention:
                 attend(run)
             if run.loaders.renew("train", progress.epoch):
                 stepper = Stepper.of(run)
             train_epoch(run, stepper, clock)
+        progress.ended = True
         run.hooks.on_train_end()
         run.recorder.end()
+
+
+def _say_why_nothing_is_trained(run: Run, restarted: bool) -> None:
+    progress, reason = run.progress, limit_reached(run)
+    where = f"(epoch {progress.epoch}, step {progress.global_step})"
+    if reason is not None:
+        text = f"{reason}={getattr(run.limits, reason)} is reached {where}. Raise it to go on: trainer.{reason} = ...."
+    else:
+        text = (
+            f"the run was asked to stop before it was saved {where}. To go on all the same, raise max_epochs or "
+            "max_steps above what they were, or set trainer.should_stop = False in on_train_start."
+        )
+    if restarted:
+        rank_zero_info(f"Training had ended before, and is not repeated: {text}")
+    else:
+        warnings.warn(f"There is nothing to train: {text}", category=PossibleUserWarning, stacklevel=3)
 
 
 def _watching(run: Run) -> AbstractContextManager[None]:
@@ -105,14 +123,21 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     max_steps = run.limits.max_steps
     plan = ValidationPlan.of(run, clock)
     validated = progress.validated_at == progress.batch
-    if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping=False):
+    settle(stepper, plan)
+    stopping = state.should_stop and may_stop(run)
+    if progress.batch and not validated and plan.due(progress.batch, progress.last_batch, stopping):
         _validate(run, clock)  # owed: the checkpoint was taken between the batch and its validation
     stops = 0 <= max_steps <= progress.global_step or (state.should_stop and may_stop(run))
     go_on = Next.GO_ON
     cut, following = not progress.last_batch and stops, go_on
     run_batch = part(run, train_batch, "run_training_batch")
     waiting = "[_TrainingEpochLoop].train_dataloader_next"
+    inside = not cut and saves_inside_a_batch(run)
+    if inside and progress.window_filled == 0:
+        keep_window(run)
     batches = iter(()) if cut else batches_of(run, waiting, loader, stepper.training_batches, skip=progress.batch)
+    if inside:
+        batches = keeping_windows(run, batches)
     if stepper.feed is not None:
         from hookloop.loops.fetching import fed  # a rare kind of step
 
@@ -148,8 +173,10 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     progress.epoch_ended = True
     recorder.end_epoch()
     save = hooks.last.on_train_epoch_end
+    progress.owes = PLATEAU_OF_EPOCH
     hooks.on_train_epoch_end()
     step_schedulers(run, "epoch", plateau=True)
+    progress.owes = NOTHING
     recorder.send_epoch(max(progress.logged_step - 1, 0), progress.epoch)
     if save is not None:
         save()

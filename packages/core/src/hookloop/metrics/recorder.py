@@ -265,6 +265,7 @@ class Recorder:
         return {
             "callback_metrics": _copies(self.callback_metrics),
             "logged_metrics": _copies(self.logged_metrics),
+            "progress_bar_metrics": self.progress_bar_metrics,
             "epoch": results_state(training, metrics) if training is not None and running else [],
             "evaluated_batches": self._evaluated_batches,
         }
@@ -286,6 +287,7 @@ class Recorder:
         """Take over what an earlier process logged, but for the running epoch: monitors find it."""
         self._callback_values.update(state.get("callback_metrics", {}))
         self._logged.update(state.get("logged_metrics", {}))
+        self._progress_bar_values.update(state.get("progress_bar_metrics", {}))
         self._evaluated_batches = state.get("evaluated_batches", 0)
 
     def load_epoch(self, state: Mapping[str, Any], metrics: Mapping[str, Metric], device: torch.device) -> None:

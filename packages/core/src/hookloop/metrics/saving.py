@@ -10,6 +10,8 @@ from hookloop.metrics.accumulators import Metric
 from hookloop.metrics.entry import Entry, is_metric
 from hookloop.metrics.results import Results
 
+_OF_THE_MOMENT = ("training",)
+
 _PLAIN = (int, float, bool, str, type(None))
 
 
@@ -51,10 +53,16 @@ def metric_states(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
     """What metric objects have taken in, by their names.
 
     An object that accumulates by itself is known by update, compute and reset; what it knows is in its attributes.
-    Those that are tensors, numbers, strings, or lists of them are kept, which is what torchmetrics' are made of.
+    Those that are tensors, numbers, strings, or lists of them are kept, which is what torchmetrics' are made of. What
+    metrics add to in place is copied: single tensors, and lists, whose tensors stay as they are. The mode of a metric
+    that is a module is not its state: a save at the end of a validation finds it in eval mode.
     """
     return {
-        name: {key: value for key, value in vars(metric).items() if not key.startswith("__") and _is_plain(value)}
+        name: {
+            key: _detached(value)
+            for key, value in vars(metric).items()
+            if key not in _OF_THE_MOMENT and not key.startswith("__") and _is_plain(value)
+        }
         for name, metric in metrics.items()
     }
 
@@ -86,6 +94,12 @@ def _is_plain(value: Any) -> bool:
     if type(value) in (list, tuple):
         return all(_is_plain(one) for one in value)
     return type(value) in (*_PLAIN, Tensor)
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return list(value) if type(value) is list else value
 
 
 def _on(value: Any, device: torch.device) -> Any:
