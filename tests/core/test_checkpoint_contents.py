@@ -41,6 +41,8 @@ OF_A_FULL_FILE = OF_EVERY_FILE | {
     "logged",
     "random_state",
     "loaders",
+    "asked_to_stop",
+    "limits",
     "callbacks",
     "lr_scheduler_classes",
     "lr_schedulers",

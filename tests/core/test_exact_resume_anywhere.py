@@ -18,14 +18,14 @@ from .interrupted import LOADERS, OPTIMIZERS, SCHEDULERS, Case, assert_goes_on, 
 EXAMPLES = int(os.environ.get("HOOKLOOP_RESUME_EXAMPLES", "0"))
 
 FEW = settings(
-    max_examples=EXAMPLES or 60,
+    max_examples=EXAMPLES or 40,
     derandomize=not EXAMPLES,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-FEWER = settings(FEW, max_examples=EXAMPLES // 10 or 8)
+FEWER = settings(FEW, max_examples=EXAMPLES // 10 or 4)
 
 IN_A_PROCESS_OF_THEIR_OWN = tuple(name for name in LOADERS if name != "knows where it is")
 
@@ -33,7 +33,7 @@ IN_A_PROCESS_OF_THEIR_OWN = tuple(name for name in LOADERS if name != "knows whe
 @st.composite
 def cases(draw: st.DrawFn, workers: bool = False) -> Case:
     """Any configuration that fits together."""
-    batches, epochs = draw(st.integers(3, 6)), draw(st.integers(1, 3))
+    batches, epochs = draw(st.integers(3, 6)), draw(st.integers(1, 2 if workers else 3))
     loader = draw(st.sampled_from(IN_A_PROCESS_OF_THEIR_OWN if workers else LOADERS))
     optimizer = draw(st.sampled_from(OPTIMIZERS))
     scheduler = draw(st.sampled_from(SCHEDULERS))
@@ -43,7 +43,8 @@ def cases(draw: st.DrawFn, workers: bool = False) -> Case:
     if optimizer in ("sgd", "adam"):
         arguments["accumulate_grad_batches"] = draw(st.sampled_from([1, 1, 2, 3]))
         arguments["gradient_clip_val"] = draw(st.sampled_from([None, 0.5]))
-    validation = draw(st.sampled_from([0, 1, 1, 2]))
+    # Each validation starts workers.
+    validation = draw(st.sampled_from([0, 1] if workers else [0, 1, 1, 2]))
     if validation:
         # The shortest epoch that any of the loaders gives has two batches.
         arguments |= draw(

@@ -7,6 +7,7 @@ the loops keep for it (`Run.held`, `Run.window_start`).
 
 import warnings
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from torch import Tensor
@@ -30,7 +31,7 @@ IN_A_BATCH = (
 """Hooks between a batch and its optimizer step: what is saved there goes on at the beginning of the batch's window."""
 
 
-OF_A_MOMENT = ("callback_metrics", "logged", "random_state", "loaders")
+OF_A_MOMENT = ("callback_metrics", "logged", "random_state", "loaders", "asked_to_stop")
 """The entries of a checkpoint that `moment` gives."""
 
 
@@ -40,9 +41,11 @@ def moment(run: Run) -> dict[str, Any]:
         callback_metrics                    # the latest values, for monitors of the resumed run
         logged                              # what the running epoch's means and metric objects have taken in
         random_state, loaders               # of every global generator; where training is in its loaders
+        asked_to_stop                       # if somebody did, the limits of now; else None
 
     Later on they stay as they are, whatever the run does.
     """
+    limits, stopping = run.limits, run.state.should_stop
     metrics = metric_objects(run.module)
     logged = run.training_recorder.state_dict(metrics)
     callback_metrics = logged.pop("callback_metrics")
@@ -51,6 +54,7 @@ def moment(run: Run) -> dict[str, Any]:
         "logged": {**logged, "metrics": metric_states(run.recorder.metrics_to_keep(metrics))},
         "random_state": random_state(),
         "loaders": run.loaders.state_dict(),
+        "asked_to_stop": {"max_epochs": limits.max_epochs, "max_steps": limits.max_steps} if stopping else None,
     }
 
 
@@ -78,14 +82,20 @@ def saves_inside_a_batch(run: Run) -> bool:
 def keep_window(run: Run) -> None:
     """A window of batches begins now, before the first one is asked for: `run.window_start` becomes this moment.
 
-    It costs random states and copies of buffers, and by hand of gradients, for each window. Only for runs in which
-    `saves_inside_a_batch`.
+    It costs random states and copies of buffers, by hand of gradients, and with accumulation of callbacks' states.
+    Only for runs in which `saves_inside_a_batch`.
     """
     buffers = {name: buffer.detach().clone() for name, buffer in run.module.named_buffers()}
     # In automatic optimization they are of a window that is done with.
     gradients = {} if run.module.automatic_optimization else gradients_of(run.module)
     run.window_start.clear()
     run.window_start.update({**moment(run), _BUFFERS: plain_names(buffers)})
+    if run.limits.accumulate_grad_batches > 1:
+        # Whole batches may come again, and validations between them: callbacks count them once.
+        have_states = [one for one in run.hooks.callbacks if overrides(one, Hooks, "state_dict")]
+        run.window_start["callbacks"] = {
+            one.state_key: state for one in have_states if (state := deepcopy(one.state_dict()))
+        }
     if gradients:
         run.window_start["gradients"] = {name: gradient.clone() for name, gradient in gradients.items()}
 

@@ -22,6 +22,7 @@ from hookloop.moment import OF_A_MOMENT, as_it_was, gradients_of, moment
 from hookloop.random_state import set_random_state
 from hookloop.run import GoOn, Run
 from hookloop.stage import TrainerFn
+from hookloop.warning_categories import PossibleUserWarning
 
 
 def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
@@ -35,10 +36,10 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         progress, optimizer_states, lr_schedulers, precision, datamodule
         gradients                           # inside an accumulation window, and in manual optimization
         optimizer_classes, lr_scheduler_classes
-        asked_to_stop                       # if somebody did, and the limits of then
+        limits                              # those that a resumed run has to have too
         hyper_parameters, hparams_name      # see hyperparameters/entries.py; the same of the datamodule
         window_start                        # see moment.py, as are
-        callback_metrics, logged, random_state, loaders
+        callback_metrics, logged, random_state, loaders, asked_to_stop
         on_save_checkpoint of callbacks and module, who may add to it
 
     Args:
@@ -83,8 +84,7 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
     checkpoint["precision"] = run.strategy.precision.state_dict()
     if run.datamodule is not None and overrides(run.datamodule, LightningDataModule, "state_dict"):
         checkpoint["datamodule"] = run.datamodule.state_dict()
-    if run.state.should_stop:
-        checkpoint["asked_to_stop"] = {"max_epochs": run.limits.max_epochs, "max_steps": run.limits.max_steps}
+    checkpoint["limits"] = {name: str(getattr(run.limits, name)) for name in _SAME_IN_A_RESUMED_RUN}
     as_it_was(run, checkpoint)
     run.hooks.on_save_checkpoint(checkpoint)
     check_loadable(checkpoint)  # before anything is copied or sent away: here the user's code is still on the stack
@@ -178,6 +178,7 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> GoOn:
             "weights with model.load_state_dict and start anew."
         )
     run.progress.load_state_dict(checkpoint["progress"])
+    _tell_other_limits(run.limits, checkpoint.get("limits", {}))
     done = run.progress.epoch + run.progress.epoch_ended
     if run.limits.max_epochs != -1 and done > run.limits.max_epochs:
         raise CheckpointError(
@@ -228,6 +229,31 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> GoOn:
             set_random_state(state)
 
     return go_on
+
+
+_SAME_IN_A_RESUMED_RUN = (
+    "accumulate_grad_batches",
+    "limit_train_batches",
+    "limit_val_batches",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+    "overfit_batches",
+    "reload_dataloaders_every_n_epochs",
+)
+"""What decides which batch is trained on, and what happens after it."""
+
+
+def _tell_other_limits(limits: Limits, saved: Mapping[str, str]) -> None:
+    now = {name: str(getattr(limits, name)) for name in saved}
+    differences = [f"{name}={saved[name]} then, {now[name]} now" for name in saved if saved[name] != now[name]]
+    if differences:
+        warnings.warn(
+            f"The checkpoint was saved with other arguments of the Trainer ({'; '.join(differences)}). The run goes on, and "
+            "not as the saved run would have. Resume with the same ones to repeat it; ignore this if the change is "
+            "on purpose.",
+            category=PossibleUserWarning,
+            stacklevel=2,
+        )
 
 
 def _was_asked_to_stop(limits: Limits, saved: Mapping[str, Any] | None) -> bool:

@@ -1,8 +1,10 @@
 """`Place`: where training is in its loaders. What a checkpoint keeps of it, and how a resumed epoch begins there."""
 
 import copy
+import math
 import time
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,15 +12,12 @@ from torch.utils.data import DataLoader
 
 from hookloop.errors import CheckpointError
 from hookloop.loaders.iterate import Start, keeps_its_length, length
-from hookloop.loaders.position import Positions, generators_of, positioned
+from hookloop.loaders.position import Positions, generators_of, load_states, positioned, stateful_samplers, states_of
 from hookloop.random_state import random_state, set_random_state
 from hookloop.warning_categories import PossibleUserWarning
 
 if TYPE_CHECKING:
     from hookloop.loaders.combined import CombinedLoader
-
-_SLOW_S = 1.0
-"""Reading and leaving out what was done is worth a word from here on, in seconds."""
 
 
 class Place:
@@ -66,6 +65,8 @@ class Place:
                     "order": None if positions is None else positions.order,
                     "generators": [one.get_state() for one in own_generators(part)],
                     "state": state,
+                    "samplers": states_of(_samplers(part)),
+                    "is": _description(part),
                 }
                 for part, positions, state in zip(self._parts, self._positions, states, strict=True)
             ],
@@ -86,10 +87,13 @@ class Place:
                 f"The checkpoint was saved with {len(saved)} training loader(s), and this run has "
                 f"{len(self._parts)}, or they draw from other generators. Resume with the loaders of the saved run."
             )
+        for index, (part, one) in enumerate(zip(self._parts, saved, strict=True)):
+            _tell_differences(f"training dataloader {index}", one.get("is", {}), _description(part))
         self._resumed = state
         for part, one in zip(self._parts, saved, strict=True):
             for generator, drawn in zip(own_generators(part), one["generators"], strict=True):
                 generator.set_state(drawn)
+            load_states(_samplers(part), one.get("samplers", []))
             if one["state"] is not None and _has_state(part):
                 part.load_state_dict(one["state"])
 
@@ -170,14 +174,13 @@ class _Reading:
     def end(self) -> None:
         set_random_state(self._state)
         seconds = time.monotonic() - self._since
-        if seconds >= _SLOW_S:
-            warnings.warn(
-                f"The training data has no index, so {self._batches} batches that were done before were read and left "
-                f"out, which took {seconds:.1f} s. A map-style dataset goes on at once, and so does a loader with "
-                "state_dict and load_state_dict, such as torchdata's StatefulDataLoader.",
-                category=PossibleUserWarning,
-                stacklevel=2,
-            )
+        warnings.warn(
+            f"The training data has no index, so {self._batches} batches that were done before were read and left out, "
+            f"which took {seconds:.1f} s. A map-style dataset goes on at once, and so does a loader with state_dict "
+            "and load_state_dict, such as torchdata's StatefulDataLoader.",
+            category=PossibleUserWarning,
+            stacklevel=2,
+        )
 
 
 def _done_of_each(combined: "CombinedLoader", skip: int) -> list[int]:
@@ -193,6 +196,42 @@ def _done_of_each(combined: "CombinedLoader", skip: int) -> list[int]:
         done.append(int(min(skip, each, limit)))
         skip -= done[-1]
     return done
+
+
+def _samplers(part: Any) -> list[Any]:
+    """Those of a loader that keep a state of their own, unless the loader does."""
+    return stateful_samplers(part) if isinstance(part, DataLoader) and not _has_state(part) else []
+
+
+def _description(loader: Any) -> dict[str, Any]:
+    """What has to be the same for batch k to be what it was: plain values by the words of a message."""
+    batches = length(loader)
+    told: dict[str, Any] = {"batches": None if batches == math.inf else int(batches)}
+    if isinstance(loader, DataLoader):
+        samples = length(loader.dataset)
+        # Never asked whether they are true: those of a stream have no length.
+        batch_sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        told |= {
+            "samples": None if samples == math.inf else int(samples),
+            "batch size": getattr(batch_sampler, "batch_size", loader.batch_size),
+            "order by": type(getattr(batch_sampler, "sampler", batch_sampler)).__name__,
+            "workers": "some" if loader.num_workers else "none",
+        }
+    return told
+
+
+def _tell_differences(what: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differences = [
+        f"{name}: {saved[name]} then, {now[name]} now" for name in saved if name in now and saved[name] != now[name]
+    ]
+    if differences:
+        warnings.warn(
+            f"The {what} is another one than when the checkpoint was saved ({'; '.join(differences)}). The run goes on "
+            "at the same number of batches, and not as the saved run would have. Resume with the same data to repeat "
+            "it; ignore this if the change is on purpose.",
+            category=PossibleUserWarning,
+            stacklevel=2,
+        )
 
 
 def _run(part: Any) -> tuple[Any, Positions | None]:

@@ -9,7 +9,7 @@ batch's position in it, because a worker's own state depends on what it happened
 import copy
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -25,16 +25,20 @@ class Positions:
     Args:
         sampler: gives the index of each batch, or the indices of its samples.
         generators: the loader's and its samplers' own.
+        samplers: those that keep a state of their own, with state_dict and load_state_dict.
         numbered: whether each index tells the worker that gets it which random numbers to draw.
 
     Attributes:
         order: the random state from which the running epoch's order was drawn, for `begin_at`; None before the first.
     """
 
-    def __init__(self, sampler: Any, generators: list[torch.Generator], numbered: bool) -> None:
+    def __init__(
+        self, sampler: Any, generators: list[torch.Generator], numbered: bool, samplers: Sequence[Any] = ()
+    ) -> None:
         self.sampler = sampler
         self.order: dict[str, Any] | None = None
         self._generators = generators
+        self._samplers = samplers
         self._numbered = numbered
         self._begin = 0
         self._drawn: list[Any] | None = None
@@ -101,6 +105,7 @@ class Positions:
         self.order = {
             "global": random_state(),
             "generators": [generator.get_state() for generator in self._generators],
+            "samplers": states_of(self._samplers),
         }
 
     def _restore(self) -> None:
@@ -108,6 +113,7 @@ class Positions:
         set_random_state(self.order["global"])
         for generator, state in zip(self._generators, self.order["generators"], strict=True):
             generator.set_state(state)
+        load_states(self._samplers, self.order.get("samplers", []))
 
 
 class _Numbered:
@@ -153,11 +159,34 @@ def positioned(loader: Any) -> tuple[DataLoader[Any], Positions] | None:
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return None
     name = "sampler" if loader.batch_sampler is None else "batch_sampler"
-    positions = Positions(getattr(loader, name), generators_of(loader), numbered=loader.num_workers > 0)
+    positions = Positions(
+        getattr(loader, name), generators_of(loader), loader.num_workers > 0, stateful_samplers(loader)
+    )
     twin = copy.copy(loader)
     # Around DataLoader.__setattr__, which refuses to change a sampler; and no iterator of the given one's.
     vars(twin).update({name: positions, "_iterator": None})
     return twin, positions
+
+
+def stateful_samplers(loader: DataLoader[Any]) -> list[Any]:
+    """The samplers of a loader that keep a state of their own and can be asked for it, each once."""
+    found: list[Any] = []
+    for owner in (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)):
+        knows = hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict")
+        if knows and not any(owner is known for known in found):
+            found.append(owner)
+    return found
+
+
+def states_of(samplers: Sequence[Any]) -> list[Any]:
+    """Their states as they are now."""
+    return [copy.deepcopy(sampler.state_dict()) for sampler in samplers]
+
+
+def load_states(samplers: Sequence[Any], states: Sequence[Any]) -> None:
+    """Give samplers what `states_of` took."""
+    for sampler, state in zip(samplers, states, strict=False):
+        sampler.load_state_dict(copy.deepcopy(state))
 
 
 def generators_of(loader: DataLoader[Any]) -> list[torch.Generator]:
