@@ -212,7 +212,7 @@ class Counted(TensorDataset):
     def __getitem__(self, index: Any) -> Any:
         with self.log.open("a") as file:
             file.write(f"{index}\n")
-        return super().__getitem__(index)
+        return super().__getitem__(index)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

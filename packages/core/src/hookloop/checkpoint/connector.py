@@ -248,8 +248,8 @@ def _tell_other_limits(limits: Limits, saved: Mapping[str, str]) -> None:
     differences = [f"{name}={saved[name]} then, {now[name]} now" for name in saved if saved[name] != now[name]]
     if differences:
         warnings.warn(
-            f"The checkpoint was saved with other arguments of the Trainer ({'; '.join(differences)}). The run goes on, "
-            "but not as the saved run would have. Resume with the same ones to repeat it; ignore this if the change is "
+            f"The checkpoint was saved with other arguments of the Trainer ({'; '.join(differences)}). The run goes "
+            "on, but not as the saved run would have. Resume with the same ones to repeat it; ignore this if the change is "
             "on purpose.",
             category=PossibleUserWarning,
             stacklevel=2,
