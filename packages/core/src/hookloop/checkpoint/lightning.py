@@ -226,7 +226,7 @@ def _check_names(kind: str, part: Any, lacking: Set[str], unknown: Set[str] = fr
 # what a run can go on with
 
 
-def go_on_inside(loaders: Loaders, checkpoint: Mapping[str, Any], batch: int) -> None:
+def go_on_inside(loaders: Loaders, checkpoint: Mapping[str, Any], epoch: int, batch: int) -> None:
     """Have the running epoch go on after the batches that are done, which are not read again.
 
     The order of the epoch is drawn now: of one that is not shuffled it is the one that it was.
@@ -234,7 +234,8 @@ def go_on_inside(loaders: Loaders, checkpoint: Mapping[str, Any], batch: int) ->
     Args:
         loaders: of the run, which were asked for.
         checkpoint: what the file holds, for the states of loaders that know by themselves where they are.
-        batch: batches of the epoch that are done.
+        epoch: the running one.
+        batch: its batches that are done.
     """
     if not batch:
         return
@@ -249,7 +250,7 @@ def go_on_inside(loaders: Loaders, checkpoint: Mapping[str, Any], batch: int) ->
         part["order"] = {"global": random_state(), "generators": part["generators"]}
     if parts:
         state["train"]["began"] = random_state()
-        loaders.load_state_dict(state)
+        loaders.load_state_dict(state, epoch)
 
 
 def warn_of_what_is_missing(checkpoint: Mapping[str, Any]) -> None:
