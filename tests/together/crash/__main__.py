@@ -58,11 +58,11 @@ def _run(folder: Path, kills: int, seed: int, signum: signal.Signals, report: Pa
         print(*(f"FAILED: {name}: {one}" for one in found[:5]), sep="\n", end="\n" * bool(found))
     if report is not None:
         report.write_text(json.dumps({**result.as_dict(), "never_killed": str(course.folder)}, indent=2) + "\n")
-    torn = sum(end.left_behind for end in result.ends)
+    torn, equal = sum(end.left_behind for end in result.ends), len(result.folders) - wrong
     print(
         f"{len(result.folders)} runs, ended {len(result.killed)} times, {len(result.killed_in_saves)} of them in a "
-        f"save, which left an unfinished file {torn} times; {len(result.folders) - wrong} runs equal the one that was never "
-        f"ended, byte for byte. {time.monotonic() - began:.0f} s."
+        f"save, which left an unfinished file {torn} times; {equal} runs equal the one that was never ended, byte for "
+        f"byte. {time.monotonic() - began:.0f} s."
     )
     return int(wrong > 0)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,10 @@ class Pace:
     def of(cls, process: Process) -> "Pace":
         """That of a start which was not killed."""
         training = next(when for when, event in process.events if event.startswith("training"))
-        begun = [when for when, event in process.events if event.startswith("saving")]
-        done = [when for when, event in process.events if event.startswith("saved")]
-        lengths = [end - begin for begin, end in zip(begun, done, strict=True)]
+        saves = [(when, event.split()[0]) for when, event in process.events if event.startswith("sav")]
+        begun = [when for when, kind in saves if kind == "saving"]
+        # A file may have two names, and each is told to be there.
+        lengths = [end - begin for (begin, kind), (end, then) in pairwise(saves) if (kind, then) == ("saving", "saved")]
         return cls(training - process.began, sorted(lengths)[len(lengths) // 2], (begun[-1] - begun[0]) / len(begun))
 
 

@@ -33,6 +33,8 @@ def _differences(one: Any, other: Any, where: str, folders: tuple[str, str]) -> 
             yield f"{where}: {keys[0]}, {keys[1]}"
             return
         for key, mine, yours in zip(keys[0], one.values(), other.values(), strict=True):
+            if where.startswith(".callbacks.") and key == "run":
+                continue  # ModelCheckpoint numbers runs at random, to know its files from those of others
             yield from _differences(mine, yours, f"{where}.{key}", folders)
     elif isinstance(one, Sequence) and not isinstance(one, str | bytes):
         if len(one) != len(other):

@@ -109,7 +109,8 @@ class Process:
     @property
     def is_saving(self) -> bool:
         """Whether, by the last that was heard, it is in the middle of a save."""
-        return len(self.told("saving")) > len(self.told("saved"))
+        kinds = [event.split()[0] for _, event in self.events]
+        return [kind for kind in kinds if kind in ("saving", "saved")][-1:] == ["saving"]
 
 
 def _run(job: Job, pipe: int, log: Path) -> None:

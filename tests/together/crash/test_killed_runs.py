@@ -46,6 +46,8 @@ def assert_all_equal_the_run_that_was_never_ended(found: dict[str, Any]) -> None
         assert list(resumed) == list(expected)
         for name, tensor in expected.items():
             assert torch.equal(resumed[name], tensor), (folder, name)
+        for best in Path(found["never_killed"], "best").iterdir():
+            assert Path(folder, "best", best.name).exists()
         assert not list(Path(folder).rglob("*.partial"))  # what killed saves left, the next ones have deleted
 
 

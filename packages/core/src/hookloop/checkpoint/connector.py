@@ -1,5 +1,6 @@
 """From a run to a checkpoint and back: named parts, each through its own state_dict()."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
