@@ -109,7 +109,9 @@ def train(folder: Path, tell: Tell = lambda event: None) -> None:
     seed_everything(1, verbose=False)
     torch.set_num_threads(1)
     newest = ModelCheckpoint(folder / "newest", filename="{step}", every_n_train_steps=2, save_last=True)
-    best = ModelCheckpoint(folder / "best", filename="{step}-{val_loss:.4f}", monitor="val_loss", save_top_k=2)
+    best = ModelCheckpoint(
+        folder / "best", filename="{step}-{val_loss:.4f}", monitor="val_loss", save_last=True, save_top_k=2
+    )
     trainer = Trainer(
         max_epochs=EPOCHS,
         accumulate_grad_batches=2,
