@@ -329,6 +329,18 @@ def test_each_state_says_which_class_of_which_distribution_it_is_of(site: Site, 
     }
 
 
+def test_it_names_the_versions_of_torch_and_of_all_packages_that_callbacks_come_from(site: Site, path: Path) -> None:
+    source = "from hookloop import Callback\n\nclass Silent(Callback):\n    pass\n"
+    site.install("acme-silence", "3.1", classes={"Silent": "acme.silence:Silent"}, modules={"acme.silence": source})
+    silent = importlib.import_module("acme.silence").Silent()
+
+    found = saved(fitted(path.parent, silent, Tally("mine", {"n": 1})), path)
+
+    assert found["callback_packages"] == {"acme-silence": "3.1"}
+    assert found["torch_version"] == torch.__version__
+    assert type(found["torch_version"]) is str
+
+
 # ------------------------------------------------------------------------------------------ who is asked, in order
 
 

@@ -91,7 +91,7 @@ class LightningDataModule(HyperparametersMixin):
         """A new datamodule, constructed with its hyperparameters in a checkpoint, and with its state in it if any.
 
         Args:
-            checkpoint_path: the file, or an open binary file.
+            checkpoint_path: the file, here or remote (`https://...`), or an open binary file.
             map_location: where tensors in it go: a device, or what else torch.load understands. None: the device that
                 they were saved from if there is one here, else the CPU.
             hparams_file: settings (.yaml, .yml or .csv) to take in place of the checkpoint's.

@@ -85,7 +85,7 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
         device of the weights. It is in training mode.
 
         Args:
-            checkpoint_path: the file, or an open binary file.
+            checkpoint_path: the file, here or remote (`https://...`), or an open binary file.
             map_location: where the weights and the module go: a device, or what else torch.load understands. None: the
                 device that they were saved from if there is one here, else the CPU.
             hparams_file: settings (.yaml, .yml or .csv) to take in place of the checkpoint's, as the CSVLogger writes

@@ -412,7 +412,8 @@ class Trainer(TrainerAttributes):
         When the file is there and can be loaded, `on_checkpoint_saved(path)` of every callback is called, once.
 
         Args:
-            filepath: the file; it is written beside, and renamed when it is complete.
+            filepath: the file, or `protocol://` where fsspec can write; it is written beside, and renamed when it is
+                complete. `hookloop.storage` says what holds where.
             weights_only: the module alone; training cannot be resumed from it.
             storage_options: handed to the CheckpointIO that was passed in `plugins`; files have none.
             background: return when the state is copied, and let a thread write it. The file is announced, or its error
@@ -424,8 +425,9 @@ class Trainer(TrainerAttributes):
         Raises:
             MisconfigurationError: no module has been run yet, filepath is no path, or there are storage_options and no
                 use for them.
-            CheckpointError: it could not be written; a file of that name is unchanged. Or the former one could not,
-                which was saved in the background: then this one is there all the same.
+            CheckpointError: it could not be written, or a part of it not be loaded with weights_only=True; a file of
+                that name is unchanged. Or the former one could not be written, which was saved in the background: then
+                this one is there all the same.
         """
         run = self._running("save_checkpoint()")
         from hookloop.trainer.saving import check_save, save  # loaded by the first save
