@@ -56,6 +56,10 @@ def is_relative(path: str) -> bool:
 
 def exists(path: str) -> bool:
     """Whether something is there, be it a link that leads nowhere."""
+    if is_remote(path):
+        from hookloop import storage  # type: ignore[attr-defined, unused-ignore] # not by every run
+
+        return bool(storage.exists(path))
     return os.path.lexists(path)
 
 
@@ -95,13 +99,19 @@ def checkpoints_in(folders: Iterable[str], suffix: str, not_before: str | None =
     if not_before is not None:
         with suppress(OSError):
             oldest = Path(not_before).stat().st_mtime_ns
+    remote: list[str] = []
     for folder in folders:
+        if is_remote(folder):
+            from hookloop import storage  # type: ignore[attr-defined, unused-ignore] # not by every run
+
+            remote += [path for path in storage.list_checkpoints(folder) if path.endswith(suffix)]
+            continue
         for path in Path(folder).rglob(f"*{suffix}"):
             with suppress(OSError):
                 written = path.stat().st_mtime_ns
                 if path.is_file() and not path.name.startswith(".") and written >= oldest:
                     found.append((written, str(path)))
-    return [path for _, path in sorted(found, key=lambda one: (-one[0], len(one[1]), one[1]))]
+    return remote + [path for _, path in sorted(found, key=lambda one: (-one[0], len(one[1]), one[1]))]
 
 
 def folders_in(folder: str) -> list[str]:

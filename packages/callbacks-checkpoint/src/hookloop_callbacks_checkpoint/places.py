@@ -1,7 +1,5 @@
 """Where the checkpoints of a run are: its folder, and those of the processes that it was started in before."""
 
-from pathlib import Path
-
 from hookloop.view import TrainerView
 from hookloop_callbacks_checkpoint import files
 
@@ -13,7 +11,7 @@ def default_folder(trainer: TrainerView) -> str:
 
     Without such a logger, in the trainer's default_root_dir.
     """
-    return files.absolute(Path(trainer.log_dir or trainer.default_root_dir, FOLDER))
+    return files.join(files.absolute(trainer.log_dir or trainer.default_root_dir), FOLDER)
 
 
 def folders_of_run(trainer: TrainerView) -> list[str]:
