@@ -144,6 +144,7 @@ DEFAULTS: dict[str, Any] = {
     "profiler": None,
     "plugins": None,
     "registered_callbacks": True,
+    "on_interrupt": "raise",
 }
 """Every argument with the default that Lightning's users know, or that DESIGN.md gives where it differs."""
 
@@ -191,6 +192,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "profiler": [None, "simple", "Simple", "advanced", "pytorch", Profiler(), SimpleProfiler()],
     "plugins": [None, DoublePrecision(), [HalfPrecision("bf16-true"), TorchCheckpointIO()], (TorchCheckpointIO(),), []],
     "registered_callbacks": [True, ["everything"], ("supplier",), ["Supplier", "everything"]],
+    "on_interrupt": ["raise", "return"],
 }
 """Values that each argument takes on its own. Those that leave the factories out (barebones=True, ...) come below."""
 
@@ -338,6 +340,7 @@ REFUSED: list[tuple[str, list[Any], str]] = [
         ["everything", 1, [3], None],
         "registered_callbacks={} must be True, False, or a list of names of entry points or distributions",
     ),
+    ("on_interrupt", ["ignore", True, None, 3], r"on_interrupt={} must be one of 'raise', 'return'\."),
     ("registered_callbacks", [["nobody"]], "registered_callbacks names 'nobody', which no installed package registers"),
 ]
 """What each argument refuses on its own, and the message; {} stands for the value as it was given."""

@@ -8,5 +8,6 @@ and got no checkpoint callback of its own.
 from hookloop_callbacks_checkpoint.factory import factory
 from hookloop_callbacks_checkpoint.model_checkpoint import ModelCheckpoint
 from hookloop_callbacks_checkpoint.on_exception_checkpoint import OnExceptionCheckpoint
+from hookloop_callbacks_checkpoint.requeue import RequeueOnSignal
 
-__all__ = ["ModelCheckpoint", "OnExceptionCheckpoint", "factory"]
+__all__ = ["ModelCheckpoint", "OnExceptionCheckpoint", "RequeueOnSignal", "factory"]

@@ -57,11 +57,13 @@ class Hooks:
         """The first exception of the run, KeyboardInterrupt included, before any teardown."""
 
     def on_preemption(self, trainer: TrainerView, pl_module: LightningModule, signum: int) -> None:
-        """The process was asked to end (SIGTERM): the running batch is done, and the run ends after this hook.
+        """The process was asked to end: the running batch is done, and the run ends after this hook.
+
+        `signum` is SIGTERM, or one of `preemption_signals` of a callback.
 
         Called once, in training, validation (inside a fit too), test and prediction. Callbacks of Order LAST save here:
         what is resumed from such a file goes on with the next batch, or with the validation that was cut short.
-        Afterwards the run is unwound by a `SIGTERMException`, which ends the process with exit code 143.
+        Afterwards the run is unwound by a `SIGTERMException`, which ends the process with exit code 128 + signum.
         """
 
     # sanity check
@@ -262,6 +264,9 @@ class Callback(Hooks):
             define `migrate_state`.
         state_aliases: names that the class had before (`__qualname__`): states saved under them are its own. Not
             inherited.
+        preemption_signals: numbers of signals that ask a run with this callback to end, as SIGTERM always does
+            (signal.SIGUSR1, for example): the batch is done, `on_preemption` of every callback runs, and the process
+            ends with exit code 128 + the number. Looked at when a run begins.
     """
 
     order: ClassVar[Order] = Order.NORMAL
@@ -270,6 +275,7 @@ class Callback(Hooks):
     runs_after: ClassVar[Collection[str]] = ()
     state_version: ClassVar[int] = 1
     state_aliases: ClassVar[Collection[str]] = ()
+    preemption_signals: Sequence[int] = ()
 
     # Set while a run is going on. A class attribute, so that subclasses need not call __init__.
     _recorder: Recorder | None = None

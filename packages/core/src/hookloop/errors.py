@@ -43,7 +43,7 @@ class AnomalyError(HookloopError, RuntimeError):
 
 
 class SIGTERMException(SystemExit):
-    """The process was asked to end by a signal, and the run has been unwound.
+    """The process was asked to end by a signal (SIGTERM, or another that a callback asks for), and the run is unwound.
 
     Uncaught, it ends the process with exit code 128 + the signal's number, as a shell tells it: 143 for SIGTERM.
 

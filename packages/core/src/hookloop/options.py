@@ -55,3 +55,4 @@ class TrainerOptions:
     profiler: Any = None
     plugins: Any = None
     registered_callbacks: bool | Sequence[str] = True
+    on_interrupt: str = "raise"

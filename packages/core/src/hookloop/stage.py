@@ -71,6 +71,7 @@ class TrainerState:
         received_signal: number of the signal by which the process was asked to end during the last entry point.
         attention: whether there is something to see to after the running batch: a signal, or a file that is written.
         validation_follows: in `on_train_batch_end` of Order LAST, whether a validation runs right after this batch.
+        watched_signals: the signals by which it can be asked, as far as they are watched.
         lost_worker: what torch raised when a loader's worker died of that signal, if nobody needed it any more.
     """
 
@@ -81,6 +82,7 @@ class TrainerState:
     received_signal: int | None = None
     attention: bool = False
     validation_follows: bool = False
+    watched_signals: tuple[int, ...] = ()
     lost_worker: RuntimeError | None = None
 
     @property

@@ -93,7 +93,10 @@ class TrainerView(Protocol):
 
     @property
     def received_sigterm(self) -> bool:
-        """Whether the process was asked to end (SIGTERM) while this entry point, or the last one, ran."""
+        """Whether the process was asked to end while this entry point, or the last one, ran.
+
+        By SIGTERM, or by a signal among a callback's `preemption_signals`.
+        """
         ...
 
     @property

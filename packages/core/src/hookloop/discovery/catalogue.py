@@ -3,7 +3,7 @@
 DISTRIBUTION_OF_CLASS: dict[str, str] = {
     name: f"hookloop-callbacks-{package}"
     for package, names in {
-        "checkpoint": ("ModelCheckpoint", "OnExceptionCheckpoint"),
+        "checkpoint": ("ModelCheckpoint", "OnExceptionCheckpoint", "RequeueOnSignal"),
         "swa": ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging"),
         "progress": ("ProgressBar", "TQDMProgressBar", "RichProgressBar", "ModelSummary", "RichModelSummary"),
         "monitoring": (

@@ -1,6 +1,7 @@
 """What happens around every entry point: whatever is raised, everybody hears of it and everything is torn down."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from hookloop.errors import SIGTERMException
@@ -23,10 +24,12 @@ class Closing(NamedTuple):
     arguments: tuple[object, ...] = ()
 
 
-def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing: Sequence[Closing]) -> T:
+def guarded(
+    run: Run, loggers: Sequence[Logger], body: Callable[[Callable[[], None]], T], closing: Sequence[Closing]
+) -> T:
     """Run the body of an entry point and unwind it.
 
-        body()                             # SIGTERM is noted meanwhile, and honoured by the loops
+        body(watch)                        # SIGTERM is noted meanwhile, and honoured by the loops
         a file that is being written in the background: waited for, announced
         on an exception: on_exception of every callback and the datamodule
         teardown of all that was set up; finalize of every logger; everything in `closing`
@@ -34,7 +37,8 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
     Args:
         run: the run.
         loggers: finalized with "success" or "failed".
-        body: sets up, runs, and returns the entry point's result.
+        body: sets up, runs, and returns the entry point's result. Calls what it is given when the run's callbacks are
+            known: from then on the signals that they ask for are noted too.
         closing: what else is done at the end, whatever happened.
 
     Raises:
@@ -51,7 +55,7 @@ def guarded(run: Run, loggers: Sequence[Logger], body: Callable[[], T], closing:
             workers.watch()
             interrupts.watch()
             try:
-                result = body()
+                result = body(partial(signals.watch_also, run.hooks))
                 run.saves.wait()
             finally:
                 interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between

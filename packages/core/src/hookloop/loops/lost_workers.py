@@ -72,7 +72,7 @@ class LostWorkers:
         return not _waits_for_workers(frame)
 
     def _wait_for_the_signal(self, error: RuntimeError) -> None:
-        if (signal.strsignal(signal.SIGTERM) or "") in str(error):
+        if any((signal.strsignal(number) or "") in str(error) for number in self._state.watched_signals):
             deadline = monotonic() + _GRACE_S
             while self._state.received_signal is None and monotonic() < deadline:
                 sleep(0.01)  # handlers run meanwhile

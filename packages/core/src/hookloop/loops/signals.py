@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from hookloop.errors import SIGTERMException
+from hookloop.errors import MisconfigurationError, SIGTERMException
+from hookloop.hooks import CompiledHooks
 from hookloop.loops.lost_workers import is_loss_of_workers, told_as_torch_does
 from hookloop.run import Run
 from hookloop.stage import TrainerState
@@ -30,30 +31,58 @@ class PreemptionSignals:
 
     def __init__(self, state: TrainerState) -> None:
         self._state = state
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
         state.received_signal = None
+        state.watched_signals = (signal.SIGTERM,)
 
     def watch(self) -> None:
         """Begin to take notes."""
-        if threading.current_thread() is not threading.main_thread():
+        self._watch(signal.SIGTERM)
+
+    def watch_also(self, hooks: CompiledHooks) -> None:
+        """Take notes of the signals too that callbacks of the run ask for.
+
+        Raises:
+            MisconfigurationError: one of them is no signal that a process can handle, or is Ctrl-C's.
+        """
+        for callback in hooks.callbacks:
+            for number in callback.preemption_signals:
+                _check_signal(type(callback).__qualname__, number)
+                self._watch(number)
+
+    def _watch(self, number: int) -> None:
+        if threading.current_thread() is not threading.main_thread() or number in self._before:
             return
-        before = signal.getsignal(signal.SIGTERM)
+        before = signal.getsignal(number)
         # None: installed by code that is not Python's, which could not be put back.
         if before is not None and before != signal.SIG_IGN:
-            self._before = before
-            signal.signal(signal.SIGTERM, self._note)
+            self._before[number] = before
+            self._state.watched_signals = tuple(self._before)
+            signal.signal(number, self._note)
 
     def restore(self) -> None:
-        """Put back the handler that was there before, unless somebody else has installed another one meanwhile."""
-        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._note:
-            signal.signal(signal.SIGTERM, self._before)
-        self._before = None
+        """Put back the handlers that were there before, unless somebody else has installed others meanwhile."""
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, before)
+        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._state.received_signal = number
-        self._state.attention = True
-        if callable(self._before):
-            self._before(number, frame)
+        if self._state.received_signal is None:  # the first one says why the run ends
+            self._state.received_signal = number
+            self._state.attention = True
+        before = self._before.get(number)
+        if callable(before):
+            before(number, frame)
+
+
+def _check_signal(owner: str, number: object) -> None:
+    refused = {getattr(signal, name, None) for name in ("SIGINT", "SIGKILL", "SIGSTOP", "SIGCHLD")}
+    if not isinstance(number, int) or number not in signal.valid_signals() or number in refused:
+        raise MisconfigurationError(
+            f"{owner}.preemption_signals holds {number!r}. Use signals that a process can handle and that mean nothing "
+            "else, such as signal.SIGUSR1; Ctrl-C (SIGINT) has its own way to end a run."
+        )
 
 
 @contextmanager

@@ -24,15 +24,17 @@ def check_switches(options: TrainerOptions) -> None:
     """Check the arguments that are switches.
 
     Raises:
-        MisconfigurationError: one is neither True nor False, nor None where that means "as installed".
+        MisconfigurationError: one is neither True nor False, nor None where that means "as installed", nor the word
+            that it takes.
     """
     for names, allowed in (
         (("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), (True, False, None)),
         (("inference_mode", "barebones", "use_distributed_sampler"), (True, False)),
+        (("on_interrupt",), ("raise", "return")),
     ):
         for name in names:
             value = getattr(options, name)
-            if not any(value is one for one in allowed):
+            if not any(value is one or (isinstance(value, str) and value == one) for one in allowed):
                 raise MisconfigurationError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}.")
 
 

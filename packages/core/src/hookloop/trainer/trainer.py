@@ -119,6 +119,8 @@ class Trainer(TrainerAttributes):
             `precision`, and where checkpoints are written and read.
         registered_callbacks: True for the callbacks that installed packages register, False for none, or the names of
             the entry points or distributions to use.
+        on_interrupt: "raise": after a Ctrl-C everything is torn down, then KeyboardInterrupt reaches the caller;
+            "return": the entry point returns, and `trainer.interrupted` is True.
 
     Raises:
         MisconfigurationError: an argument is of the wrong type or out of range, or two contradict each other.
@@ -169,6 +171,7 @@ class Trainer(TrainerAttributes):
         profiler: str | Profiler | None = None,
         plugins: Precision | CheckpointIO | Sequence[Precision | CheckpointIO] | None = None,
         registered_callbacks: bool | Sequence[str] = True,
+        on_interrupt: str = "raise",
     ) -> None:
         # Not by every import.
         from hookloop.discovery import registered_callbacks as discover_callbacks
@@ -217,6 +220,7 @@ class Trainer(TrainerAttributes):
             profiler=profiler,
             plugins=plugins,
             registered_callbacks=registered_callbacks,
+            on_interrupt=on_interrupt,
         )
         options = self._options
         check_switches(options)
@@ -340,7 +344,7 @@ class Trainer(TrainerAttributes):
             weights_only: see `fit`.
 
         Returns:
-            The epoch metrics by name, a dict for each loader.
+            The epoch metrics by name, a dict for each loader; [] after an interrupt that does not raise.
         """
         return self._evaluate(
             TrainerFn.VALIDATING,
@@ -387,7 +391,8 @@ class Trainer(TrainerAttributes):
             weights_only: see `fit`.
 
         Returns:
-            What predict_step returned for each batch; a list of these for each loader if there are several.
+            What predict_step returned for each batch; a list of these for each loader if there are several. None if
+            nothing is kept, and after an interrupt that does not raise.
         """
         checked = self._checked(model, "predict")
         path, checkpoints = self._begins_with(TrainerFn.PREDICTING, model, ckpt_path, weights_only)
@@ -490,6 +495,8 @@ class Trainer(TrainerAttributes):
         from hookloop.entry_points import run_evaluation  # loaded by the first run
 
         metrics = self._guard(run, path, lambda: run_evaluation(run, stage, checkpoints))
+        if metrics is None:
+            return []
         if verbose and self.is_global_zero:
             from hookloop.metrics.table import metrics_table
 
@@ -543,24 +550,26 @@ class Trainer(TrainerAttributes):
             return self._optimization
         return Optimization(self._options.gradient_clip_val, self._options.gradient_clip_algorithm)
 
-    def _guard(self, run: Run, path: str | None, body: Callable[[], T]) -> T:
+    def _guard(self, run: Run, path: str | None, body: Callable[[], T]) -> T | None:
+        """What the body returns; None after a Ctrl-C, where `on_interrupt` says that it is to return."""
         from hookloop.loops import Closing, guarded  # loaded by the first run
 
         assert run.state.fn is not None
         stage = run.state.fn.value
         self._ckpt_path = path
 
-        def with_module_callbacks() -> T:
+        def with_module_callbacks(watch: Callable[[], None]) -> T:
             if run.state.fn is TrainerFn.FITTING:
                 for logger in run.loggers:
                     logger.save()  # claims its folder, before another run that starts now takes the same one
             self._profiler.setup(stage, self.local_rank if self.world_size > 1 else None, self.log_dir)
             self._callbacks.listen(run.hooks.compile)
             self._profiler.watch(run.module)
-            return timed(set_up_and_run, f"trainer.{stage}", self._profiler)()
+            return timed(set_up_and_run, f"trainer.{stage}", self._profiler)(watch)
 
-        def set_up_and_run() -> T:
+        def set_up_and_run(watch: Callable[[], None]) -> T:
             self._add_module_callbacks(run)
+            watch()
             return body()
 
         outer, self._outer = self._outer, None
@@ -578,7 +587,15 @@ class Trainer(TrainerAttributes):
             Closing(self._profiler, "teardown", (stage,)),
         )
         with torch_switches(self._options, training=run.state.fn is TrainerFn.FITTING):
-            return guarded(run, run.loggers, with_module_callbacks, closing)
+            try:
+                return guarded(run, run.loggers, with_module_callbacks, closing)
+            except KeyboardInterrupt as pressed:
+                if self._options.on_interrupt != "return":
+                    raise
+                # What went wrong while it was torn down hangs on it, and would be lost.
+                for note in getattr(pressed, "__notes__", ()):
+                    warnings.warn(f"{stage} was interrupted. {note}", stacklevel=4)
+                return None
 
     def _add_module_callbacks(self, run: Run) -> None:
         where = f"{type(run.module).__name__}.configure_callbacks() returned"
