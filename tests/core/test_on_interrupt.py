@@ -62,7 +62,7 @@ def entered(trainer: Trainer, entry: str) -> Any:
     return getattr(trainer, entry)(Regression(), loader(2), **arguments)
 
 
-CASES = [
+CASES: list[tuple[str, str, Any]] = [
     ("fit", "on_before_backward", None),
     ("fit", "on_sanity_check_start", None),
     ("fit", "on_validation_batch_start", None),
