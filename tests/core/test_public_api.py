@@ -43,8 +43,13 @@ FACES: dict[str, set[str]] = {
     "hookloop.profilers.pytorch": {"PyTorchProfiler"},
     "hookloop.strategies": {"SingleDeviceStrategy", "Strategy"},
     "hookloop.accelerators": {"Accelerator", "CPUAccelerator", "CUDAAccelerator"},
+    "hookloop.testing": {
+        *("CallbackContract", "HookCall", "HookRecorder", "Ranks", "ReplicaStrategy", "Report", "Result"),
+        *("TinyDataModule", "TinyModule"),
+        *("calls_between", "calls_of", "calls_per_step", "check_callback", "run_on_ranks"),
+    },
     "hookloop.errors": {
-        *("CallbackFactoryError", "CheckpointError", "HookError", "HookloopError"),
+        *("CallbackContractError", "CallbackFactoryError", "CheckpointError", "HookError", "HookloopError"),
         *("MisconfigurationError", "MisconfigurationException"),
     },
 }
@@ -95,6 +100,7 @@ def test_the_package_is_marked_as_typed() -> None:
         ("HookError", (errors.MisconfigurationError,)),
         ("CallbackFactoryError", (errors.MisconfigurationError,)),
         ("CheckpointError", (errors.HookloopError,)),
+        ("CallbackContractError", (errors.HookloopError, AssertionError)),
         ("AnomalyError", (errors.HookloopError, RuntimeError)),
     ],
 )

@@ -38,6 +38,10 @@ class DamagedCheckpointError(CheckpointError):
     """A checkpoint's bytes are not those that were written, or not all of them: nothing can be restored from it."""
 
 
+class CallbackContractError(HookloopError, AssertionError):
+    """A callback broke a rule of `hookloop.testing`; the message says what it did, where, and how to mend it."""
+
+
 class AnomalyError(HookloopError, RuntimeError):
     """A loss or a gradient is NaN or infinite, and detect_anomaly=True asked for an error then."""
 
