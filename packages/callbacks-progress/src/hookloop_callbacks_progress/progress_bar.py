@@ -1,5 +1,6 @@
 """`ProgressBar`: what all progress bars have in common, and where to begin your own."""
 
+from collections.abc import Collection
 from typing import Any, ClassVar, TextIO
 
 from hookloop import Callback, LightningModule, Order
@@ -17,6 +18,7 @@ class ProgressBar(Callback):
 
     order: ClassVar[Order] = Order.MONITOR
     family: ClassVar[str | None] = "progress_bar"
+    conflicts: ClassVar[Collection[str]] = ("progress_bar",)
 
     # Class attributes, so that subclasses need not call __init__.
     _enabled: bool = True
