@@ -421,7 +421,7 @@ BREACHES: dict[str, tuple[Callable[[], Callback], dict[str, Any], str, str]] = {
         kind(setup=freezes),
         {"changes_training": True},
         "gives_back_what_it_took",
-        r"net\.0\.weight\.requires_grad was True and is False; .* Name in `lasting`",
+        r"net\.0\.weight\.requires_grad was True and is False\. .* Name in `lasting`",
     ),
     "a mode": (
         kind(on_test_start=leaves_eval_mode, on_train_end=leaves_eval_mode),
