@@ -1,6 +1,6 @@
 """Names that installed packages supply: callback classes for `hookloop.callbacks`, and whatever else a face offers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -55,6 +55,27 @@ def name_at(face: str, name: str) -> Any:
     if not claims:
         raise _not_installed(name, DISTRIBUTION_OF_NAME[name], face)
     return _loaded(face, claims, of_class=False)
+
+
+def broken_names(left_alone: Collection[str] = ()) -> Iterator[tuple[Registration, ImportError]]:
+    """Every registered name that cannot be had, and what whoever asks for it is told. This imports the packages.
+
+    Args:
+        left_alone: distributions that are not looked at.
+    """
+    registered = installed()
+    faces = {name: face for face, names in PLACES.items() for name in names}
+    seen = {one.name for one in (*registered.classes, *registered.names) if one.distribution in left_alone}
+    for one in {one.name: one for one in registered.classes if one.name not in seen}.values():
+        try:
+            callback_class(one.name)
+        except ImportError as error:
+            yield one, error
+    for one in {one.name: one for one in registered.names if one.name in faces.keys() - seen}.values():
+        try:
+            name_at(faces[one.name], one.name)
+        except ImportError as error:
+            yield one, error
 
 
 def _not_installed(name: str, distribution: str, face: str) -> ImportError:

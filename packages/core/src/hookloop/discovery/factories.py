@@ -22,24 +22,48 @@ class Default:
     registration: Registration
 
 
+@dataclass(frozen=True)
+class Broken:
+    """A registered factory that made nothing, and why; as text, it is what the error of a Trainer says of it."""
+
+    registration: Registration
+    cause: BaseException
+
+    def __str__(self) -> str:
+        one = self.registration
+        return "\n".join(
+            [
+                f"  {one.distribution} {one.version}, entry point {one.definition}",
+                f"    {type(self.cause).__name__}: " + str(self.cause).replace("\n", "\n    "),
+                f"    To go on without it: {disabling([one])}, or pip uninstall {one.distribution}",
+            ]
+        )
+
+
 def make_defaults(registrations: Iterable[Registration], options: TrainerOptions) -> list[Default]:
     """What the factories return, each object once.
 
     Raises:
         CallbackFactoryError: at least one is broken; the message names every one of them.
     """
+    defaults, broken = asked(registrations, options)
+    if broken:
+        raise _error(broken) from broken[0].cause
+    return defaults
+
+
+def asked(registrations: Iterable[Registration], options: TrainerOptions) -> tuple[list[Default], list[Broken]]:
+    """What the factories return, each object once, and those that are broken."""
     defaults: dict[int, Default] = {}
-    broken: list[tuple[Registration, BaseException]] = []
+    broken: list[Broken] = []
     for registration in registrations:
         try:
             for callback in _validated(_call(load(registration), options)):
                 defaults.setdefault(id(callback), Default(callback, registration))
         # SystemExit: a module that parses the command line when it is imported must not end the user's program.
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is reported
-            broken.append((registration, error))
-    if broken:
-        raise _error(broken) from broken[0][1]
-    return list(defaults.values())
+            broken.append(Broken(registration, error))
+    return list(defaults.values()), broken
 
 
 def _call(factory: object, options: TrainerOptions) -> object:
@@ -91,20 +115,15 @@ def _described(value: object) -> str:
     return f"{value!r} ({type(value).__name__})"
 
 
-def _error(broken: Sequence[tuple[Registration, BaseException]]) -> CallbackFactoryError:
+def _error(broken: Sequence[Broken]) -> CallbackFactoryError:
     several = len(broken) > 1
     lines = [
         f"{len(broken)} registered callback factories are broken:"
         if several
         else "A registered callback factory is broken:"
     ]
-    for registration, cause in broken:
-        lines += [
-            f"  {registration.distribution} {registration.version}, entry point {registration.definition}",
-            f"    {type(cause).__name__}: " + str(cause).replace("\n", "\n    "),
-            f"    To go on without it: {disabling([registration])}, or pip uninstall {registration.distribution}",
-        ]
+    lines += map(str, broken)
     if several:
-        lines.append(f"To go on without any of these: {disabling(one for one, _ in broken)}")
+        lines.append(f"To go on without any of these: {disabling(one.registration for one in broken)}")
     lines.append("To go on without all registered callbacks: Trainer(registered_callbacks=False)")
     return CallbackFactoryError("\n".join(lines))

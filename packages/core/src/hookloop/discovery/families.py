@@ -106,6 +106,13 @@ def check_exclusive(defaults: Sequence[Default]) -> None:
     Raises:
         MisconfigurationError: two are left; the message says how to switch each of them off.
     """
+    for message in rivalries(defaults):
+        raise MisconfigurationError(message)
+
+
+def rivalries(defaults: Sequence[Default]) -> list[str]:
+    """For each family that a run has one of and that has two defaults: which they are, and how to switch one off."""
+    messages = []
     for family in FAMILIES:
         rivals = [default for default in defaults if default.callback.family == family.name]
         if family.exclusive and len(rivals) > 1:
@@ -121,7 +128,8 @@ def check_exclusive(defaults: Sequence[Default]) -> None:
                 "Switch off all but one, name those to keep in Trainer(registered_callbacks=[...]), or pass your own "
                 "in callbacks."
             )
-            raise MisconfigurationError("\n".join(lines))
+            messages.append("\n".join(lines))
+    return messages
 
 
 def _of(family: Family, callbacks: Iterable[Callback]) -> list[Callback]:

@@ -35,6 +35,12 @@ def switched_on(options: "TrainerOptions") -> tuple[Registration, ...]:
     return tuple(one for one in factories if (wanted is None or one.goes_by(wanted)) and not one.goes_by(disabled))
 
 
+def is_disabled(registration: Registration) -> bool:
+    """Whether the environment variable switches it off, for every Trainer."""
+    disabled = _disabled()
+    return "*" in disabled or registration.goes_by(disabled)
+
+
 def why_off(options: "TrainerOptions") -> str:
     """What switches factories off in this Trainer, in the user's own words."""
     reasons = []
