@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from torch import nn
 
 from hookloop import Callback, LightningModule, Trainer
 
-from .commanding import Shell, in_a_process
+from .commanding import Said, Shell, in_a_process
 from .fitting import loader, loss_of, network
 from .installing import Site, installed_for_one_test
 
@@ -92,6 +93,11 @@ def shown(shell: Shell, path: Path) -> dict[str, Any]:
     assert (said.code, said.err) == (0, "")
     found: dict[str, Any] = json.loads(said.out)
     return found
+
+
+def words(said: Said) -> str:
+    """What was printed, as one line."""
+    return " ".join((said.out + said.err).split())
 
 
 # show
@@ -224,6 +230,54 @@ def test_a_state_dict_that_nobody_packed_is_shown_too(shell: Shell, tmp_path: Pa
     found = shown(shell, tmp_path / "plain.pt")
 
     assert (found["written_by"], found["weights"]["values"]) == (None, 9)
+
+
+def test_a_file_of_lightnings_is_shown_although_its_classes_are_not_here(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As Lightning 2.6 writes it, with its own class for settings.
+    home = ModuleType("lightning.fabric.utilities.data")
+    settings_class = type("AttributeDict", (dict,), {"__module__": home.__name__})
+    vars(home)["AttributeDict"] = settings_class
+    layer = nn.Linear(2, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    content = {
+        "epoch": 1,
+        "global_step": 8,
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": layer.state_dict(),
+        "loops": {
+            "fit_loop": {"state_dict": {}, "epoch_loop.batch_progress": {"current": {"ready": 4, "completed": 3}}}
+        },
+        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_path": "/x"}},
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": settings_class(width=4, path=Path("/x")),
+    }
+    path = tmp_path / "theirs.ckpt"
+    with monkeypatch.context() as patch:
+        for name in ("lightning", "lightning.fabric", "lightning.fabric.utilities"):
+            patch.setitem(sys.modules, name, ModuleType(name))
+        patch.setitem(sys.modules, home.__name__, home)
+        torch.save(content, path)
+
+    said = shell("checkpoint", "show", path)
+
+    assert said.code == 0
+    assert said.out.splitlines()[1:] == [
+        "  written by   Lightning 2.6.6",
+        f"  file         {path.stat().st_size / 1000:.1f} kB in {shown(shell, path)['records']} records",
+        "  epoch        1, 3 batches of it done",
+        "  global step  8",
+        "  training     its state is in the file",
+        "  weights      2 tensors, 36 B: 9 float32",
+        "  callbacks    ModelCheckpoint",
+        "  optimizers   unnamed, lr 0.1, 2 parameter tensors; 0 B of state",
+        "  settings     width = 4",
+        "               path = pathlib.PosixPath(/, x)",
+    ]
+    assert "lightning.fabric.utilities.data" not in sys.modules
 
 
 class Colour(Enum):
@@ -362,7 +416,7 @@ def test_a_file_of_another_kind_is_told_so(
     said = shell("checkpoint", command, path)
 
     assert said.code == 1
-    assert f"{path} {expected}" in said.err
+    assert f"{path} {expected}" in words(said)
 
 
 def test_an_archive_of_another_kind_is_told_so(shell: Shell, tmp_path: Path) -> None:
@@ -373,7 +427,7 @@ def test_an_archive_of_another_kind_is_told_so(shell: Shell, tmp_path: Path) -> 
     said = shell("checkpoint", "verify", path)
 
     assert said.code == 1
-    assert f"{path} is an archive that torch.save did not write: it has no data.pkl." in said.err
+    assert f"{path} is an archive that torch.save did not write: it has no data.pkl." in words(said)
 
 
 def test_a_bomb_of_zeros_is_not_unpacked(shell: Shell, tmp_path: Path) -> None:
@@ -435,10 +489,10 @@ def test_each_damaged_file_of_several_is_named_with_what_is_wrong(shell: Shell, 
     assert said.code == 1
     assert said.out.startswith(f"intact  {sound}  (")
     assert said.out.endswith("\n4 files: 1 intact, 3 bad\n")
-    bad = said.err.split("BAD     ")[1:]
-    assert [one.splitlines()[0] for one in bad] == [
-        str(tmp_path / f"{n}.ckpt") for n in ("flipped", "short", "lacking")
-    ]
+    bad = said.out.split("BAD     ")[1:]
+    paths = [one.splitlines()[0] for one in bad]
+    bad = [" ".join(one.split()) for one in bad]
+    assert paths == [str(tmp_path / f"{n}.ckpt") for n in ("flipped", "short", "lacking")]
     assert f"the checksum of its record {record.filename!r} is another one" in bad[0]
     assert "or its end is missing, where the list of its records stands" in bad[1]
     assert f"lacks its record {record.filename}: it is damaged" in bad[2]
@@ -453,7 +507,7 @@ def test_a_record_of_another_length_is_found_although_its_checksum_is_right(shel
     said = shell("checkpoint", "verify", tmp_path / "two.ckpt")
 
     assert said.code == 1
-    assert "has 8 bytes in its record one/data/0, where 16 belong" in said.err
+    assert "has 8 bytes in its record one/data/0, where 16 belong" in words(said)
 
 
 def test_a_folder_stands_for_every_checkpoint_below_it(shell: Shell, tmp_path: Path) -> None:

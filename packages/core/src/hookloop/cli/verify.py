@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from hookloop.cli.reading import opened, read
-from hookloop.cli.text import counted, size
+from hookloop.cli.text import counted, paragraph, size
 from hookloop.errors import CheckpointError
 
 _DESCRIPTION = """Check every record of checkpoints against the checksum (CRC-32) that was
@@ -36,8 +35,7 @@ def run(given: argparse.Namespace) -> int:
         if one["intact"]:
             print(f"intact  {one['path']}  ({_what_was_checked(one)})")
         else:
-            sys.stdout.flush()
-            print(f"BAD     {one['path']}\n        {one['problem']}", file=sys.stderr)
+            print("\n".join([f"BAD     {one['path']}", *paragraph(one["problem"], " " * 8)]))
     if len(results) > 1:
         print(f"{counted(len(results), 'file')}: {len(results) - len(bad)} intact, {len(bad)} bad")
     return 1 if bad else 0
