@@ -1,9 +1,6 @@
-"""`hookloop checkpoint verify` and `show`, and the pins in a file: what is in files, read without anybody's code."""
+"""`hookloop checkpoint show`, and the pins in a file: what is in files, read without anybody's code."""
 
 import json
-import pickle
-import shutil
-import struct
 import subprocess
 import sys
 import zipfile
@@ -17,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from hookloop import Callback, LightningModule, Trainer
+from hookloop import Trainer
 
-from .commanding import Said, Shell, in_a_process
-from .fitting import loader, loss_of, network
+from .commanding import METER, Shell, Trained, saved_in_the_middle
+from .fitting import loader
 from .installing import Site, installed_for_one_test
 
 
@@ -35,69 +32,11 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(capsys)
 
 
-class Trained(LightningModule):
-    """Four weights of 21 numbers (4x3, 4, 1x4, 1), and three settings."""
-
-    def __init__(self, width: int = 4, name: str = "tiny", rates: tuple[float, ...] = (0.1, 0.2)) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.net = network()
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        loss = loss_of(self.net, batch)
-        self.log("batch_index", float(batch_idx), batch_size=2)
-        return loss
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
-        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)]
-
-
-class SavesAt(Callback):
-    def __init__(self, step: int, path: Path) -> None:
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
-
-
-METER = """
-from hookloop import Callback
-
-class Meter(Callback):
-    def state_dict(self):
-        return {"volts": 230}
-
-class Silent(Callback):
-    pass
-"""
-
-
-def saved_in_the_middle(path: Path, *callbacks: Callback) -> Path:
-    """A checkpoint of the second epoch after two of its five batches."""
-    trainer = Trainer(
-        max_epochs=2,
-        callbacks=[SavesAt(7, path), *callbacks],
-        registered_callbacks=False,
-        default_root_dir=path.parent,
-        logger=False,
-        enable_progress_bar=False,
-    )
-    trainer.fit(Trained(), loader())
-    return path
-
-
 def shown(shell: Shell, path: Path) -> dict[str, Any]:
     said = shell("checkpoint", "show", path, "--json")
     assert (said.code, said.err) == (0, "")
     found: dict[str, Any] = json.loads(said.out)
     return found
-
-
-def words(said: Said) -> str:
-    """What was printed, as one line."""
-    return " ".join((said.out + said.err).split())
 
 
 # show
@@ -391,166 +330,6 @@ def test_show_loads_no_torch(tmp_path: Path) -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
-
-
-# Files that are no checkpoints
-
-
-@pytest.mark.parametrize("command", ["show", "verify"])
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"", "was not written by torch.save, or its end is missing"),
-        (b"some text\n" * 50, "was not written by torch.save, or its end is missing"),
-        (pickle.dumps({"state_dict": {}}), "was not written by torch.save, or its end is missing"),
-        (b"PK\x03\x04" + bytes(100), "was not written by torch.save, or its end is missing"),
-    ],
-    ids=["empty", "text", "pickle", "half an archive"],
-)
-def test_a_file_of_another_kind_is_told_so(
-    command: str, content: bytes, expected: str, shell: Shell, tmp_path: Path
-) -> None:
-    path = tmp_path / "other.ckpt"
-    path.write_bytes(content)
-
-    said = shell("checkpoint", command, path)
-
-    assert said.code == 1
-    assert f"{path} {expected}" in words(said)
-
-
-def test_an_archive_of_another_kind_is_told_so(shell: Shell, tmp_path: Path) -> None:
-    path = tmp_path / "other.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "hello")
-
-    said = shell("checkpoint", "verify", path)
-
-    assert said.code == 1
-    assert f"{path} is an archive that torch.save did not write: it has no data.pkl." in words(said)
-
-
-def test_a_bomb_of_zeros_is_not_unpacked(shell: Shell, tmp_path: Path) -> None:
-    path = tmp_path / "bomb.ckpt"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(10_000_000))
-
-    said = shell("checkpoint", "show", path)
-
-    assert said.code == 1
-    assert f"{path} has a compressed data.pkl, which torch.save does not write. It is not read." in said.err
-
-
-def test_something_that_torch_saved_and_is_no_checkpoint_is_told_so(shell: Shell, tmp_path: Path) -> None:
-    torch.save([1, 2], tmp_path / "list.pt")
-
-    said = shell("checkpoint", "show", tmp_path / "list.pt")
-
-    assert said.code == 1
-    assert "is no checkpoint: it holds no weights by name, and does not say who wrote it." in said.err
-
-
-# verify
-
-
-def test_intact_files_are_told_with_their_records_and_exit_code_0(shell: Shell, tmp_path: Path) -> None:
-    path = saved_in_the_middle(tmp_path / "seven.ckpt")
-    with zipfile.ZipFile(path) as archive:
-        records = len(archive.namelist())
-
-    said = shell("checkpoint", "verify", path)
-
-    size = f"{path.stat().st_size / 1000:.1f} kB"
-    assert (said.code, said.out, said.err) == (0, f"intact  {path}  ({records} records, {size})\n", "")
-
-
-def test_each_damaged_file_of_several_is_named_with_what_is_wrong(shell: Shell, tmp_path: Path) -> None:
-    sound = saved_in_the_middle(tmp_path / "sound.ckpt")
-    for name in ("flipped", "short", "lacking"):
-        shutil.copy(sound, tmp_path / f"{name}.ckpt")
-    with zipfile.ZipFile(sound) as archive:
-        names = archive.namelist()
-        record = archive.getinfo("archive/data/0")
-    content = bytearray(sound.read_bytes())
-    # Behind the record's own header: 30 bytes, its name, and what aligns the numbers.
-    lengths = struct.unpack_from("<HH", content, record.header_offset + 26)
-    content[record.header_offset + 30 + sum(lengths)] ^= 1
-    (tmp_path / "flipped.ckpt").write_bytes(content)
-    (tmp_path / "short.ckpt").write_bytes(sound.read_bytes()[:-500])
-    with zipfile.ZipFile(sound) as archive, zipfile.ZipFile(tmp_path / "lacking.ckpt", "w") as lacking:
-        for name in names:
-            if not name.endswith("/data/0"):
-                lacking.writestr(name, archive.read(name))
-
-    said = shell(
-        "checkpoint", "verify", *(tmp_path / f"{name}.ckpt" for name in ("sound", "flipped", "short", "lacking"))
-    )
-
-    assert said.code == 1
-    assert said.out.startswith(f"intact  {sound}  (")
-    assert said.out.endswith("\n4 files: 1 intact, 3 bad\n")
-    bad = said.out.split("BAD     ")[1:]
-    paths = [one.splitlines()[0] for one in bad]
-    bad = [" ".join(one.split()) for one in bad]
-    assert paths == [str(tmp_path / f"{n}.ckpt") for n in ("flipped", "short", "lacking")]
-    assert f"the checksum of its record {record.filename!r} is another one" in bad[0]
-    assert "or its end is missing, where the list of its records stands" in bad[1]
-    assert f"lacks its record {record.filename}: it is damaged" in bad[2]
-
-
-def test_a_record_of_another_length_is_found_although_its_checksum_is_right(shell: Shell, tmp_path: Path) -> None:
-    torch.save({"state_dict": {"one": torch.ones(4)}}, tmp_path / "one.ckpt")
-    with zipfile.ZipFile(tmp_path / "one.ckpt") as archive, zipfile.ZipFile(tmp_path / "two.ckpt", "w") as other:
-        for name in archive.namelist():
-            other.writestr(name, archive.read(name)[:8] if name.endswith("/data/0") else archive.read(name))
-
-    said = shell("checkpoint", "verify", tmp_path / "two.ckpt")
-
-    assert said.code == 1
-    assert "has 8 bytes in its record one/data/0, where 16 belong" in words(said)
-
-
-def test_a_folder_stands_for_every_checkpoint_below_it(shell: Shell, tmp_path: Path) -> None:
-    for name in ("b/last.ckpt", "a/one.ckpt", "a/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        torch.save({"state_dict": {}}, tmp_path / name)
-
-    said = shell("checkpoint", "verify", tmp_path, "--json")
-
-    assert said.code == 0
-    found = json.loads(said.out)
-    assert [one["path"] for one in found] == [str(tmp_path / "a" / "one.ckpt"), str(tmp_path / "b" / "last.ckpt")]
-    assert all(one["intact"] and one["problem"] is None for one in found)
-
-
-def test_what_is_wrong_is_there_for_programs(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "bad.ckpt").write_bytes(b"nothing")
-
-    said = shell("checkpoint", "verify", tmp_path / "bad.ckpt", tmp_path / "gone.ckpt", "--json")
-
-    bad, gone = json.loads(said.out)
-    assert (said.code, said.err) == (1, "")
-    assert (bad["intact"], bad["bytes"]) == (False, None)
-    assert gone["problem"] == f"There is no checkpoint {tmp_path / 'gone.ckpt'} (in that folder: bad.ckpt)."
-
-
-def test_a_path_with_a_protocol_is_read_through_fsspec(shell: Shell, tmp_path: Path) -> None:
-    torch.save({"state_dict": {"one": torch.ones(4)}}, tmp_path / "one.ckpt")
-
-    url = f"file://{tmp_path / 'one.ckpt'}"
-
-    assert shell("checkpoint", "verify", url).out.startswith(f"intact  {url}  (")
-    assert json.loads(shell("checkpoint", "show", url, "--json").out)["weights"]["values"] == 4
-    said = shell("checkpoint", "show", f"file://{tmp_path / 'gone.ckpt'}")
-    assert said.code == 1
-    assert f"The checkpoint file://{tmp_path / 'gone.ckpt'} cannot be opened (FileNotFoundError: " in said.err
-
-
-def test_the_real_command_verifies_and_shows(tmp_path: Path) -> None:
-    path = saved_in_the_middle(tmp_path / "seven.ckpt")
-
-    assert in_a_process("checkpoint", "verify", path).code == 0
-    assert "  global step  7\n" in in_a_process("checkpoint", "show", path).out
 
 
 # lock --checkpoint
