@@ -65,9 +65,10 @@ def packages(contents: Mapping[Any, Any]) -> dict[str, str]:
     """The distributions that a checkpoint of hookloop's records, with their versions, by name."""
     made = [_mapping(one) for one in _mapping(contents.get("callback_classes")).values()]
     found = {str(one["distribution"]): str(one.get("version")) for one in made if one.get("distribution")}
-    found |= {str(name): str(version) for name, version in _mapping(contents.get("packages")).items()}
-    if "hookloop_version" in contents:
-        found["hookloop"] = str(contents["hookloop_version"])
+    found |= {str(name): str(version) for name, version in _mapping(contents.get("callback_packages")).items()}
+    for name in ("hookloop", "torch"):
+        if f"{name}_version" in contents:
+            found[name] = str(contents[f"{name}_version"])
     return {name: found[name] for name in sorted(found, key=str.lower)}
 
 
@@ -245,8 +246,8 @@ def _loaders(contents: Mapping[Any, Any]) -> int | None:
 
 
 _LOOKED_AT = {
-    *("format", "hookloop_version", _OF_LIGHTNING, "epoch", "global_step", "state_dict", "packages"),
-    *("callbacks", "callback_classes", "progress", "loops"),
+    *("format", "hookloop_version", _OF_LIGHTNING, "torch_version", "epoch", "global_step", "state_dict"),
+    *("callbacks", "callback_classes", "callback_packages", "progress", "loops"),
     *("optimizer_states", "optimizer_classes", "lr_schedulers", "lr_scheduler_classes", "callback_metrics", "loaders"),
     *(f"{owner}{key}" for owner in ("", "datamodule_") for key in ("hyper_parameters", "hparams_name")),
     *(f"{owner}hyper_parameters_{part}" for owner in ("", "datamodule_") for part in ("kinds", "left_out")),
