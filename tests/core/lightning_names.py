@@ -185,7 +185,7 @@ NO_SUCH_MODULE: tuple[str, ...] = (
     # reading and upgrading Lightning's own checkpoints, which comes later
     *("utilities.migration", "utilities.upgrade_checkpoint"),
     # devices, libraries and ways to deploy that are out of scope
-    *("accelerators.mps", "accelerators.xla", "cli", "demos", "plugins.io.xla_plugin"),
+    *("accelerators.mps", "accelerators.xla", "demos", "plugins.io.xla_plugin"),
     *("plugins.precision.bitsandbytes", "plugins.precision.deepspeed", "plugins.precision.fsdp"),
     *("plugins.precision.transformer_engine", "plugins.precision.xla", "profilers.xla", "serve"),
     *("strategies.deepspeed", "strategies.single_xla", "strategies.xla", "utilities.deepspeed"),

@@ -179,3 +179,13 @@ def test_the_modules_that_import_hookloop_by_name_do_not_run_the_command() -> No
     module = importlib.import_module("hookloop.__main__")
 
     assert module.main is main
+
+
+@pytest.mark.parametrize("name", ["LightningCLI", "LightningArgumentParser", "SaveConfigCallback"])
+def test_what_lightnings_users_look_for_at_this_place_is_told_not_to_be_there(name: str) -> None:
+    expected = f"^hookloop.cli: {name} is not there: hookloop.cli is the command `hookloop`, .* with argparse"
+
+    with pytest.raises(ImportError, match=expected):
+        exec(f"from hookloop.cli import {name}")
+    with pytest.raises(AttributeError, match=r"module 'hookloop\.cli' has no attribute 'Zzz'"):
+        _ = importlib.import_module("hookloop.cli").Zzz

@@ -59,7 +59,7 @@ def requirements(lines: Sequence[str], name: str | None = None) -> Iterator["Req
         name: of the one distribution that is asked for; None for all.
 
     Raises:
-        InvalidRequirement: one of them cannot be read.
+        ValueError: one of them cannot be read.
     """
     for line in lines:
         required = re.match(r"[A-Za-z0-9._-]+", line)
