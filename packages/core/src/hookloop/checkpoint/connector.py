@@ -250,8 +250,8 @@ def _tell_other_limits(limits: Limits, saved: Mapping[str, str]) -> None:
     if differences:
         warnings.warn(
             f"The checkpoint was saved with other arguments of the Trainer ({'; '.join(differences)}). The run goes "
-            "on, but not as the saved run would have. Resume with the same ones to repeat it; ignore this if the change "
-            "is on purpose.",
+            "on, but not as the saved run would have. Resume with the same ones to repeat it; ignore this if the "
+            "change is on purpose.",
             category=PossibleUserWarning,
             stacklevel=2,
         )
