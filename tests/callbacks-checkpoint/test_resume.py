@@ -107,7 +107,8 @@ def test_two_callbacks_that_differ_keep_a_state_each(runs: Runs) -> None:
     runs.fit(lowest, highest, scores=[2.0, 1.0, 3.0, 2.0], before=3, ckpt_path=runs.checkpoints / "last.ckpt")
 
     assert runs.files == ["highest-epoch=2.ckpt", "last.ckpt", "lowest-epoch=1.ckpt"]
-    assert (lowest.best_model_score, highest.best_model_score) == (1.0, 3.0)
+    assert lowest.best_model_score == torch.tensor(1.0)
+    assert highest.best_model_score == torch.tensor(3.0)
 
 
 def test_two_callbacks_with_the_same_names_do_not_touch_each_other_s_files(runs: Runs) -> None:

@@ -444,7 +444,7 @@ def test_what_is_no_checkpoint_is_refused(source: Any, message: str) -> None:
 
 def test_a_file_that_holds_code_is_loaded_if_one_trusts_it(tmp_path: Path) -> None:
     path = saved(Net(3), tmp_path, extra=torch.nn.Identity())
-    with pytest.raises(CheckpointError, match=r"it holds a torch\.nn\.modules\.linear\.Identity.*pass weights_only=False"):
+    with pytest.raises(CheckpointError, match=r"it holds a torch\.nn.*\.Identity.*pass weights_only=False"):
         Net.load_from_checkpoint(path)
     assert Net.load_from_checkpoint(path, weights_only=False).hparams.width == 3
 

@@ -293,7 +293,9 @@ def found_by_both(knows: list[Knows], trainer: Trainer, which: str) -> list[Any]
         trainer.strategy.collectives = collectives
         settings: Any = {"weights_only": True, "fast_dev_run": False}
         try:
-            path, checkpoints = find_checkpoint(which, TrainerFn.FITTING, callbacks, trainer.strategy, **settings)
+            path, checkpoints = find_checkpoint(
+                trainer, which, TrainerFn.FITTING, callbacks, trainer.strategy, **settings
+            )
             found.append((path, [checkpoint["global_step"] for checkpoint in checkpoints]))
         except HookloopError as error:
             found.append(error)

@@ -5,7 +5,6 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from hookloop.callback import Callback
@@ -18,6 +17,7 @@ from hookloop.errors import (
 )
 from hookloop.rank_zero import rank_zero_info
 from hookloop.stage import TrainerFn
+from hookloop.storage import modified
 from hookloop.strategies import Strategy
 from hookloop.view import TrainerView
 
@@ -189,8 +189,8 @@ def _newest_first(answers: list[list[str]]) -> Iterator[str]:
 def _modified(path: str) -> float:
     """When a file was written; that of one which cannot be asked counts as new: trying it tells what is wrong."""
     try:
-        return Path(path).stat().st_mtime_ns
-    except OSError:
+        return modified(path)
+    except (CheckpointError, OSError):
         return math.inf
 
 
