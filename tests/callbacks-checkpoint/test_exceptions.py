@@ -98,6 +98,7 @@ def test_accumulated_batches_are_repeated_from_their_window_s_beginning(runs: Ru
     )
 
     assert trainer.global_step == 2
+    assert trainer.lightning_module is not None
     assert torch.equal(trainer.lightning_module.get_parameter("steps"), torch.tensor([2.0]))
 
 
