@@ -158,7 +158,7 @@ from hookloop.checkpoint_io import TorchCheckpointIO
 from tests.core.fitting import Regression, loader, trainer_in
 from pathlib import Path
 
-assert "hookloop.background" not in sys.modules and threading.active_count() == 1
+assert "hookloop.checkpoint_io.writer" not in sys.modules and threading.active_count() == 1
 
 class AfterTheEnd(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint, path, storage_options=None):

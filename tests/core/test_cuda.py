@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, LightningModule, Trainer, seed_everything
 from hookloop.accelerators import CUDAAccelerator
-from hookloop.background.snapshot import Snapshots
+from hookloop.checkpoint_io.snapshot import Snapshots
 from hookloop.errors import MisconfigurationError
 from hookloop.plugins import AsyncCheckpointIO
 from hookloop.random_state import isolated_random_state, random_state

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from hookloop.disk_errors import explained
+from hookloop.storage.disk_errors import explained
 
 
 @pytest.mark.parametrize(

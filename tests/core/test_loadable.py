@@ -19,8 +19,8 @@ from torch import nn
 
 from hookloop import Callback, LightningDataModule, Trainer
 from hookloop.checkpoint_file import read_checkpoint, write_checkpoint
+from hookloop.checkpoint_file.loadable import check_loadable, refused, written
 from hookloop.errors import CheckpointError
-from hookloop.loadable import check_loadable, refused, written
 
 from .fitting import Regression, equal, loader, trainer_in
 

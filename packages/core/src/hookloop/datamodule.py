@@ -10,7 +10,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from hookloop.batches import move_data_to_device
-from hookloop.checkpoint_file import read_checkpoint, where_it_was
 from hookloop.errors import MisconfigurationTypeError
 from hookloop.hyperparameters import HyperparametersMixin
 from hookloop.hyperparameters.class_only import class_only
@@ -104,7 +103,9 @@ class LightningDataModule(HyperparametersMixin):
             CheckpointError: the file cannot be read, or lacks an argument that the constructor needs.
             MisconfigurationError: an argument is not known, or map_location is no device.
         """
-        from hookloop.hyperparameters.loading import check_map_location, construct  # not by every import
+        # Not by every import.
+        from hookloop.checkpoint_file import read_checkpoint, where_it_was
+        from hookloop.hyperparameters.loading import check_map_location, construct
 
         check_map_location(map_location)
         checkpoint = read_checkpoint(

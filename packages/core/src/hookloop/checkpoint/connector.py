@@ -11,17 +11,17 @@ from torch import Tensor
 
 from hookloop.checkpoint.callback_states import callback_packages, callback_states, load_callback_states
 from hookloop.checkpoint_file import FORMAT
+from hookloop.checkpoint_file.loadable import check_loadable
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import CheckpointError
 from hookloop.hook_checks import overrides
 from hookloop.limits import UNLIMITED, Limits
-from hookloop.loadable import check_loadable
 from hookloop.metrics.saving import load_metric_states, metric_objects
 from hookloop.module import LightningModule
 from hookloop.module.saving import load_weights
-from hookloop.moment import OF_A_MOMENT, as_it_was, gradients_of, moment
 from hookloop.random_state import set_random_state
 from hookloop.run import GoOn, Run
+from hookloop.run.moment import OF_A_MOMENT, as_it_was, gradients_of, moment
 from hookloop.stage import TrainerFn
 from hookloop.warning_categories import PossibleUserWarning
 
@@ -39,7 +39,7 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         optimizer_classes, lr_scheduler_classes
         limits                              # those that a resumed run has to have too
         hyper_parameters, hparams_name      # see hyperparameters/entries.py; the same of the datamodule
-        window_start                        # see moment.py, as are
+        window_start                        # see run/moment.py, as are
         callback_metrics, logged, random_state, loaders, asked_to_stop
         on_save_checkpoint of callbacks and module, who may add to it
 

@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from hookloop.checkpoint_file.loadable import described
+from hookloop.checkpoint_file.loadable import refused as refused_parts
 from hookloop.errors import CheckpointError
 from hookloop.hyperparameters.mixin import HyperparametersMixin
 from hookloop.hyperparameters.portable import (
@@ -15,8 +17,6 @@ from hookloop.hyperparameters.portable import (
     to_portable,
     written,
 )
-from hookloop.loadable import described
-from hookloop.loadable import refused as refused_parts
 
 KINDS = "_kinds"
 """After the key of the settings: what the values at some places were before they were made plain."""

@@ -14,9 +14,9 @@ from hookloop.loops.signals import preemptible
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import is_epoch_of_validation
 from hookloop.module import LightningModule
-from hookloop.moment import hold
 from hookloop.random_state import isolated_random_state
 from hookloop.run import Run
+from hookloop.run.moment import hold
 from hookloop.stage import RunningStage, TrainerFn
 
 

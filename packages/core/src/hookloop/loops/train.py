@@ -15,10 +15,10 @@ from hookloop.loops.signals import preemptible
 from hookloop.loops.step import Next, Stepper, finish_window, settle, train_batch
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
-from hookloop.moment import keep_window, keeping_windows, saves_inside_a_batch
 from hookloop.progress import NOTHING, PLATEAU_OF_EPOCH
 from hookloop.rank_zero import rank_zero_info
 from hookloop.run import GoOn, Run
+from hookloop.run.moment import keep_window, keeping_windows, saves_inside_a_batch
 from hookloop.stage import RunningStage
 from hookloop.warning_categories import PossibleUserWarning
 

@@ -8,7 +8,6 @@ from typing import IO, Any, Self
 import torch
 from torch import Tensor
 
-from hookloop.checkpoint_file import read_checkpoint, where_it_was
 from hookloop.errors import CheckpointError, MisconfigurationError
 from hookloop.hyperparameters import HyperparametersMixin
 from hookloop.hyperparameters.class_only import class_only
@@ -103,7 +102,9 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
             MisconfigurationError: an argument is not known, map_location is no device, `strict` is none of these
                 values or contradicts the module's `strict_loading`.
         """
-        from hookloop.hyperparameters.loading import check_map_location, construct  # not by every import
+        # Not by every import.
+        from hookloop.checkpoint_file import read_checkpoint, where_it_was
+        from hookloop.hyperparameters.loading import check_map_location, construct
 
         check_map_location(map_location)
         if not isinstance(strict, bool | None):

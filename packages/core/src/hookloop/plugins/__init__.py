@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from hookloop.absent import absent
-from hookloop.async_checkpoint_io import AsyncCheckpointIO
 from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
+from hookloop.checkpoint_io.async_io import AsyncCheckpointIO
 from hookloop.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 
 __all__ = [

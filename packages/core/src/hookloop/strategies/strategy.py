@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 
 from hookloop.accelerators import Accelerator
 from hookloop.batches import move_data_to_device
-from hookloop.checkpoint_file import checked_contents
 from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
 from hookloop.distributed import Collectives
 from hookloop.errors import MisconfigurationError
@@ -102,6 +101,8 @@ class Strategy(ABC):
             CheckpointError: what was read is no checkpoint.
         """
         checkpoint = self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
+        from hookloop.checkpoint_file import checked_contents  # not by every run
+
         return checked_contents(checkpoint, checkpoint_path)
 
     def remove_checkpoint(self, filepath: str | Path) -> None:

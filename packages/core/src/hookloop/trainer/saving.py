@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hookloop.checkpoint import dump
+from hookloop.checkpoint_io.saves import failed
 from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
 from hookloop.run import Run
-from hookloop.saves import failed
 
 _ON_ERROR = ("raise", "warn")
 

@@ -14,6 +14,7 @@ from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks, merge_module_callbacks
 from hookloop.checkpoint_io import CheckpointIO
+from hookloop.checkpoint_io.saves import Saves
 from hookloop.datamodule import LightningDataModule
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
@@ -32,7 +33,6 @@ from hookloop.profilers import Profiler, timed
 from hookloop.profilers.timing import listens
 from hookloop.progress import Progress
 from hookloop.run import Run
-from hookloop.saves import Saves
 from hookloop.stage import RunningStage, TrainerFn, TrainerState, TrainerStatus
 from hookloop.strategies import Strategy, select_strategy
 from hookloop.trainer.arguments import (

@@ -1,5 +1,5 @@
 """Where Lightning's users look for `AsyncCheckpointIO`."""
 
-from hookloop.async_checkpoint_io import AsyncCheckpointIO
+from hookloop.checkpoint_io.async_io import AsyncCheckpointIO
 
 __all__ = ["AsyncCheckpointIO"]

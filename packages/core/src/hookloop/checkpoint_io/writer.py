@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from hookloop.background.snapshot import Snapshots
+from hookloop.checkpoint_io.snapshot import Snapshots
 
 
 class BackgroundWriter:

@@ -18,7 +18,7 @@ from hookloop.metrics.saving import metric_objects, metric_states
 from hookloop.module import LightningModule
 from hookloop.module.compiled_names import plain_names
 from hookloop.random_state import random_state
-from hookloop.run import Run
+from hookloop.run.run import Run
 from hookloop.warning_categories import PossibleUserWarning
 
 IN_A_BATCH = (

@@ -11,7 +11,7 @@ from hookloop.errors import MisconfigurationError
 from hookloop.stage import TrainerState
 
 if TYPE_CHECKING:
-    from hookloop.background import BackgroundWriter
+    from hookloop.checkpoint_io.writer import BackgroundWriter
 
 
 class _Pending(NamedTuple):
@@ -42,7 +42,7 @@ class Saves:
     def writer(self) -> "BackgroundWriter":
         """Who writes copies of states; made when it is first asked for."""
         if self._writer is None:
-            from hookloop.background import BackgroundWriter  # only where somebody saves in the background
+            from hookloop.checkpoint_io.writer import BackgroundWriter  # only where somebody saves in the background
 
             self._writer = BackgroundWriter()
         return self._writer

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from hookloop.checkpoint_io.saves import Saves
 from hookloop.datamodule import LightningDataModule
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
@@ -14,7 +15,6 @@ from hookloop.module import LightningModule
 from hookloop.optimizers import Optimization
 from hookloop.profilers import Profiler
 from hookloop.progress import Progress
-from hookloop.saves import Saves
 from hookloop.stage import TrainerState
 from hookloop.strategies import Strategy
 
@@ -43,7 +43,7 @@ class Run:
         detect_anomaly: whether a loss that is NaN or infinite is an error.
         profiler: who times the parts of the loops; None if nobody listens.
         held: entries that a checkpoint gets as they were at an earlier moment, while something is under way that a
-            resumed run does anew; see `hookloop.moment`. Empty most of the time.
+            resumed run does anew; see `hookloop.run.moment`. Empty most of the time.
         window_start: the same for a batch and its accumulation window, if anybody saves inside of one.
     """
 

@@ -4,8 +4,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from hookloop.background import BackgroundWriter
 from hookloop.checkpoint_io import CheckpointIO, TorchCheckpointIO
+from hookloop.checkpoint_io.writer import BackgroundWriter
 from hookloop.errors import MisconfigurationError, MisconfigurationTypeError
 
 
