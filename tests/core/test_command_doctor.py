@@ -104,6 +104,49 @@ def test_two_bars_are_named_with_the_mend_in_the_words_of_the_trainer(site: Site
     )
 
 
+def test_two_bars_that_declare_their_conflict_and_share_a_state_are_told_once(site: Site, shell: Shell) -> None:
+    source = HEADER + (
+        "class Bar(Callback):\n"
+        "    family, conflicts = 'progress_bar', ('progress_bar',)\n"
+        "    def state_dict(self): return {'shown': 1}\n"
+        "def factory(): return Bar()\n"
+    )
+    install(site, "bar-one", source)
+    install(site, "bar-two", source)
+
+    found = json.loads(shell("doctor", "--no-cost", "--json").out)
+
+    assert [(one["kind"], one["distributions"]) for one in found["problems"]] == [("family", ["bar-one", "bar-two"])]
+
+
+def test_a_conflict_and_a_shared_state_are_told_each_by_its_name(site: Site, shell: Shell) -> None:
+    source = HEADER + (
+        "class Average(Callback):\n"
+        "    family, conflicts, state_key = 'weight_averaging', ('weight_averaging',), 'Average'\n"
+        "    def state_dict(self): return {'steps': 1}\n"
+        "def factory(): return Average()\n"
+    )
+    install(site, "left", source)
+    install(site, "right", source)
+
+    said = shell("doctor", "--no-cost")
+
+    titles = [line for line in said.out.splitlines() if line[:1].isdigit()]
+    assert titles == ["1. Two callbacks cannot be in one run", "2. Two callbacks share a state", "2 problems found."]
+    assert told_by_the_trainer() in said.out
+    assert "switch Average off with HOOKLOOP_DISABLE_CALLBACKS=right" in said.out
+
+
+def test_callbacks_that_declare_to_run_after_each_other_are_told(site: Site, shell: Shell) -> None:
+    for name, other in (("one", "two"), ("two", "one")):
+        install(site, name, HEADER + f"class It(Callback): runs_after = ('{other}.It',)\ndef factory(): return It()\n")
+
+    said = shell("doctor", "--no-cost")
+
+    assert said.out.startswith("1. Callbacks cannot be in one list\n")
+    assert told_by_the_trainer() in said.out
+
+
 def test_two_callbacks_that_share_a_state_are_named_in_the_words_of_the_trainer(site: Site, shell: Shell) -> None:
     source = HEADER + (
         "class Meter(Callback):\n"

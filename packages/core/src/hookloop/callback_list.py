@@ -42,7 +42,7 @@ class CallbackList(MutableSequence[Callback]):
                 )
         items.sort(key=order_of)
         check_conflicts(items, self._supplier)
-        _check_state_keys(items, self._supplier)
+        check_state_keys(items, self._supplier)
         items = arranged(items)
         before, self._items = self._items, items
         if self._changed is not None:
@@ -149,7 +149,16 @@ def _check_callback_type(callback: object, where: str = "callbacks holds") -> No
     )
 
 
-def _check_state_keys(callbacks: Iterable[Callback], supplier: Callable[[Callback], object] | None) -> None:
+def check_state_keys(callbacks: Iterable[Callback], supplier: Callable[[Callback], object] | None) -> None:
+    """Whether each callback that has a state has a key of its own for it.
+
+    Args:
+        callbacks: of one run.
+        supplier: tells who supplies a callback, for the message.
+
+    Raises:
+        MisconfigurationError: two have the same key, or a key cannot be read.
+    """
     owners: dict[str, Callback] = {}
     for callback in callbacks:
         if not overrides(callback, Hooks, "state_dict"):

@@ -102,7 +102,9 @@ _TITLES = {
     "entry points": "Metadata cannot be read",
     "factory": "A registered callback factory is broken",
     "family": "Two packages register callbacks of one family",
+    "conflict": "Two callbacks cannot be in one run",
     "state": "Two callbacks share a state",
+    "list": "Callbacks cannot be in one list",
     "name": "A registered name cannot be imported",
 }
 

@@ -1,20 +1,21 @@
 """Everything that is wrong with the installed packages at once, in the words with which a Trainer refuses each."""
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 
-from hookloop.callback_list import CallbackList
+from hookloop.callback_list import CallbackList, check_state_keys
 from hookloop.discovery.classes import broken_names
 from hookloop.discovery.entries import Registration, forget_entry_points, installed, normalized
 from hookloop.discovery.factories import Default, asked
-from hookloop.discovery.families import rivalries, wanted
+from hookloop.discovery.families import rivalries, wanted, without_rivals
 from hookloop.discovery.loading import requirements
 from hookloop.discovery.provenance import registered_provenance
 from hookloop.discovery.selection import is_disabled, switched_on
 from hookloop.errors import MisconfigurationError
+from hookloop.interplay import check_conflicts
 from hookloop.options import TrainerOptions
 
 
@@ -23,7 +24,7 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        kind: "entry points", "requirement", "factory", "family", "state" or "name".
+        kind: "entry points", "requirement", "factory", "family", "conflict", "state", "list" or "name".
         distributions: which packages it is about.
         text: what is wrong and how to mend it, of several lines where the Trainer's message is.
     """
@@ -63,8 +64,9 @@ def examine(left_alone: Collection[Registration] = ()) -> Examination:
     problems += [Problem("factory", (one.registration.distribution,), str(one)) for one in broken]
     defaults = wanted(made, options)
     problems += [Problem("family", _owners(defaults, text), text) for text in rivalries(defaults)]
-    problems += _shared_states(defaults)
-    # One cause is said once: a package that cannot be imported has no class either.
+    # One cause is said once: rivals of a family may declare that they are, and share a state.
+    problems += _clashes(without_rivals(defaults))
+    # And a package that cannot be imported has no class either.
     told = {one.registration.distribution for one in broken} | {one.distribution for one in left_alone}
     told |= {one.distribution for one in registered.factories if is_disabled(one)}
     for registration, error in broken_names(left_alone=frozenset(told)):
@@ -104,9 +106,22 @@ def _owners(defaults: Sequence[Default], text: str) -> tuple[str, ...]:
     return tuple(one.registration.distribution for one in defaults if one.registration.definition in text)
 
 
-def _shared_states(defaults: Sequence[Default]) -> Iterator[Problem]:
+def _clashes(defaults: Sequence[Default]) -> Iterator[Problem]:
+    """What keeps these from being in one run, the first of each kind."""
     origins = {id(one.callback): registered_provenance(one.registration) for one in defaults}
-    try:
-        CallbackList([one.callback for one in defaults], lambda callback: origins[id(callback)])
-    except MisconfigurationError as error:
-        yield Problem("state", (), str(error))
+    callbacks = [one.callback for one in defaults]
+    # The last one makes the other checks too; what is left for it is an order that nobody can keep.
+    checks: dict[str, Callable[..., object]] = {
+        "conflict": check_conflicts,
+        "state": check_state_keys,
+        "list": CallbackList,
+    }
+    told = False
+    for kind, check in checks.items():
+        if kind == "list" and told:
+            return
+        try:
+            check(callbacks, lambda callback: origins[id(callback)])
+        except MisconfigurationError as error:
+            told = True
+            yield Problem(kind, (), str(error))

@@ -132,6 +132,16 @@ def rivalries(defaults: Sequence[Default]) -> list[str]:
     return messages
 
 
+def without_rivals(defaults: Sequence[Default]) -> list[Default]:
+    """The defaults, of each family that a run has one of the first alone."""
+    exclusive = {family.name for family in FAMILIES if family.exclusive}
+    first: dict[object, Default] = {}
+    for default in defaults:
+        family = default.callback.family
+        first.setdefault(family if family in exclusive else id(default), default)
+    return list(first.values())
+
+
 def _of(family: Family, callbacks: Iterable[Callback]) -> list[Callback]:
     return [callback for callback in callbacks if callback.family == family.name]
 
