@@ -17,9 +17,9 @@ _JOB = "{job_id}"
 class RequeueOnSignal(Callback):
     """On a signal, the run is saved and unwound, and then a command queues the job again.
 
-    The running batch is done, checkpoint callbacks save in `on_preemption`, everything is torn down, and the command
-    runs: last, when the files are on disk. Then the process ends with exit code 128 + the signal's number (138 for
-    SIGUSR1). A job that is started again resumes with `ckpt_path="last"`.
+    The running batch is done, checkpoint callbacks save in `on_preemption`, and when the files are on disk the command
+    runs, in `teardown`. Then the process ends with exit code 128 + the signal's number (138 for
+    SIGUSR1). A job that is started again resumes with `ckpt_path="auto"`.
 
     SLURM sends a signal before the time of a job is over where it was asked to: `#SBATCH --signal=USR1@120`, and
     `#SBATCH --requeue` lets the job be queued again. SIGTERM, which means that somebody wants the job to end, saves and

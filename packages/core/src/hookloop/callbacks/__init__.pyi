@@ -5,6 +5,7 @@ from hookloop.callback import LambdaCallback as LambdaCallback
 from hookloop.callback import Order as Order
 from hookloop_callbacks_checkpoint import ModelCheckpoint as ModelCheckpoint
 from hookloop_callbacks_checkpoint import OnExceptionCheckpoint as OnExceptionCheckpoint
+from hookloop_callbacks_checkpoint import RequeueOnSignal as RequeueOnSignal
 from hookloop_callbacks_progress import ProgressBar as ProgressBar
 from hookloop_callbacks_progress import TQDMProgressBar as TQDMProgressBar
 
