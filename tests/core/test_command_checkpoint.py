@@ -73,7 +73,7 @@ def test_a_checkpoint_is_shown_with_everything_that_it_holds(site: Site, shell: 
         "               rates = [0.1, 0.2]",
         "  last logged  batch_index = 1",
         f"  versions     acme-meters 2.5, hookloop 0.1.4, torch {torch.__version__}",
-        "  also in it   logged, precision, random_state",
+        "  also in it   asked_to_stop, limits, logged, precision, random_state",
     ]
 
 
