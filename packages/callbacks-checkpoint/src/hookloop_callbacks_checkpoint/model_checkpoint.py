@@ -1,7 +1,5 @@
 """`ModelCheckpoint`: keeps the best files of a run, and the last one."""
 
-import json
-import math
 import os
 import time
 import warnings
@@ -10,30 +8,30 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import MethodType
-from typing import Any, ClassVar, Literal, SupportsFloat, TypeAlias
+from typing import Any, ClassVar, Literal, SupportsFloat
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from hookloop import Callback, LightningModule, Order
-from hookloop.errors import MisconfigurationError, SIGTERMException
+from hookloop.errors import SIGTERMException
 from hookloop.monitor import Monitor
 from hookloop.view import TrainerView
 from hookloop_callbacks_checkpoint import files
+from hookloop_callbacks_checkpoint.arguments import check_arguments, check_links
+from hookloop_callbacks_checkpoint.attributes import CheckpointAttributes
 from hookloop_callbacks_checkpoint.moments import Moments
 from hookloop_callbacks_checkpoint.names import SUFFIX, FileName
 from hookloop_callbacks_checkpoint.ownership import Ownership
 from hookloop_callbacks_checkpoint.places import default_folder, folders_of_run
+from hookloop_callbacks_checkpoint.positions import Position, position_of, same_weights
 from hookloop_callbacks_checkpoint.record import Record
-from hookloop_callbacks_checkpoint.scores import as_tensor
+from hookloop_callbacks_checkpoint.reports import as_yaml, report
 from hookloop_callbacks_checkpoint.triggers import Triggers
 from hookloop_callbacks_checkpoint.writing import Writing, writes_files
 
-Position: TypeAlias = tuple[int, int, int]
-"""Epoch, batches of it that are done, optimizer steps."""
 
-
-class ModelCheckpoint(Callback):
+class ModelCheckpoint(CheckpointAttributes):
     """Saves, and keeps the files that are worth keeping.
 
     When: after so many optimizer steps (`every_n_train_steps`), so much time (`train_time_interval`) or so many epochs
@@ -121,21 +119,7 @@ class ModelCheckpoint(Callback):
         on_save_error: Literal["raise", "warn"] = "raise",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _check_top_k(save_top_k, monitor)
-        if save_last not in (None, False, True, "link") or (save_last == 1 and not isinstance(save_last, bool)):
-            raise MisconfigurationError(
-                f"ModelCheckpoint(save_last={save_last!r}): supported are True (also write last.ckpt), "
-                '"link" (last.ckpt is a symbolic link to the newest file), False and None.'
-            )
-        if mode not in ("min", "max"):
-            raise MisconfigurationError(
-                f'ModelCheckpoint(mode={mode!r}) must be "min" (smaller scores are better) or "max" (larger ones are).'
-            )
-        if on_save_error not in ("raise", "warn"):
-            raise MisconfigurationError(
-                f'ModelCheckpoint(on_save_error={on_save_error!r}) must be "raise" (a save that fails ends the run) or '
-                '"warn" (training goes on without the file).'
-            )
+        check_arguments(monitor, save_last, save_top_k, mode, on_save_error)
         self._triggers = Triggers.of(every_n_train_steps, train_time_interval, every_n_epochs)
         self.monitor = monitor
         self.mode = mode
@@ -155,7 +139,7 @@ class ModelCheckpoint(Callback):
         self._name_of_last = self._template(self.CHECKPOINT_NAME_LAST)
         self._given_dirpath = None if dirpath is None else os.fspath(dirpath)
         self._dirpath = None if dirpath is None else files.absolute(dirpath)
-        self._check_links()
+        check_links(self.save_last, self._dirpath)
         # The files: as far as they are there, being written, and whose they are.
         self._record = Record()
         self._writing: Writing[Record] = Writing(background, on_save_error)
@@ -174,12 +158,6 @@ class ModelCheckpoint(Callback):
         self._trainer: TrainerView | None = None
         self._told_by_another = False
         self._leave_out_hooks()
-
-    def _check_links(self) -> None:
-        if self.save_last == "link" and self._dirpath is not None and files.is_remote(self._dirpath):
-            raise MisconfigurationError(
-                f'ModelCheckpoint(save_last="link"): there are no links in {self._dirpath}. Use save_last=True.'
-            )
 
     def _template(self, filename: str | None) -> FileName:
         template = filename or f"{{epoch}}{self.CHECKPOINT_JOIN_CHAR}{{step}}"
@@ -205,75 +183,7 @@ class ModelCheckpoint(Callback):
         self.__dict__.update(state)
         self._leave_out_hooks()
 
-    # what was saved
-
-    @property
-    def dirpath(self) -> str | None:
-        """The folder of the files, absolute; None without one given and before the first fit."""
-        return self._dirpath
-
-    @property
-    def every_n_train_steps(self) -> int:
-        """Optimizer steps between two saves; 0: not by steps."""
-        return self._triggers.steps
-
-    @property
-    def every_n_epochs(self) -> int:
-        """Epochs between two saves; 0: not by epochs."""
-        return self._triggers.epochs
-
-    @property
-    def background(self) -> bool:
-        """Whether a thread writes the files while training goes on."""
-        return self._writing.background
-
-    @property
-    def on_save_error(self) -> str:
-        """What a save that fails does: "raise" ends the run, "warn" goes on without the file."""
-        return self._writing.on_error
-
-    @property
-    def best_model_path(self) -> str:
-        """The best file, which was complete when it came to stand here; "" as long as there is none."""
-        return self._record.best
-
-    @property
-    def best_model_score(self) -> Tensor | None:
-        """The score of the best file; None if there is none or nothing is monitored."""
-        return _tensor(self._record.best_score)
-
-    @property
-    def best_k_models(self) -> dict[str, Tensor]:
-        """The files that are kept for their score, the oldest first, and these scores."""
-        return {path: as_tensor(score) for path, score in self._record.scores().items()}
-
-    @property
-    def kth_best_model_path(self) -> str:
-        """The worst of the files that are kept, once there are `save_top_k` of them; "" before."""
-        kth = self._kth
-        return "" if kth is None else kth[0]
-
-    @property
-    def kth_value(self) -> Tensor:
-        """The score that a new file has to beat: that of the worst one, or infinity as long as there is room."""
-        kth = self._kth
-        return as_tensor((math.inf if self.mode == "min" else -math.inf) if kth is None else kth[1])
-
-    @property
-    def _kth(self) -> tuple[str, float] | None:
-        full = self.save_top_k < 0 or len(self._record.kept) >= self.save_top_k
-        worst = self._record.worst(self._monitor) if self._monitor is not None and full else None
-        return None if worst is None or worst.score is None else (worst.path, worst.score)
-
-    @property
-    def last_model_path(self) -> str:
-        """The file last.ckpt of this run, complete; "" as long as there is none."""
-        return self._record.last
-
-    @property
-    def current_score(self) -> Tensor | None:
-        """The score at the newest save that had one; None if there was none or nothing is monitored."""
-        return _tensor(self._record.current_score)
+    # where it is
 
     def resolve_checkpoint(self, which: str, trainer: TrainerView | None = None) -> str | Sequence[str] | None:
         """The files that "best", "last" or "auto" stands for, in the order in which they are to be tried.
@@ -349,8 +259,7 @@ class ModelCheckpoint(Callback):
     def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
         """Write `best_k_models` to a local YAML file, one line each; default: best_k_models.yaml in `dirpath`."""
         target = Path(self._place("best_k_models", ".yaml") if filepath is None else filepath)
-        lines = [f"{json.dumps(path)}: {_yaml(score)}\n" for path, score in self._record.scores().items()]
-        target.write_text("".join(lines) or "{}\n", encoding="utf-8")
+        target.write_text(as_yaml(self._record.scores()), encoding="utf-8")
 
     def _place(self, name: str, suffix: str | None = None) -> str:
         name += self.FILE_EXTENSION if suffix is None else suffix
@@ -439,7 +348,7 @@ class ModelCheckpoint(Callback):
         self._ownership.begin(trainer)
         if self._given_dirpath is None:
             self._dirpath = trainer.strategy.broadcast(default_folder(trainer))
-            self._check_links()
+            check_links(self.save_last, self._dirpath)
 
     def teardown(self, trainer: TrainerView, pl_module: LightningModule, stage: str) -> None:
         """The trainer is not needed any longer."""
@@ -498,7 +407,7 @@ class ModelCheckpoint(Callback):
         """Save, if this is the place for it, or if a save has waited for this validation."""
         if self._idle(trainer):
             return
-        self._validated_at = _here(trainer)
+        self._validated_at = position_of(trainer)
         here = not self._saves_at_epoch_end(trainer)
         if (here and self._triggers.epoch_due(trainer.current_epoch)) or self._waits:
             self._save_what_is_due(trainer, complains=here and not self._triggers.within_epochs)
@@ -579,7 +488,7 @@ class ModelCheckpoint(Callback):
     def _fresh(self, trainer: TrainerView) -> dict[str, Tensor]:
         """The metrics that were logged for the weights as they are now, or last in the running epoch's training."""
         fresh = trainer.running_metrics
-        if self._validation_names and self._validated_at and _same_weights(self._validated_at, _here(trainer)):
+        if self._validation_names and self._validated_at and same_weights(self._validated_at, position_of(trainer)):
             known = trainer.callback_metrics
             fresh |= {name: known[name] for name in self._validation_names if name in known}
         return fresh
@@ -592,7 +501,7 @@ class ModelCheckpoint(Callback):
             follows: whether a validation is the very next thing.
             complains: whether a metric that was never logged until now is a mistake.
         """
-        if self._saved_at is not None and _same_weights(self._saved_at, _here(trainer)):
+        if self._saved_at is not None and same_weights(self._saved_at, position_of(trainer)):
             self._waits = False
             return
         fresh = self._fresh(trainer)
@@ -602,7 +511,7 @@ class ModelCheckpoint(Callback):
         named = not any(name in self._name.metrics for name in missing)
         if not missing or (self.save_top_k == -1 and named and not follows):
             self._waits = False
-            self._saved_at = _here(trainer)
+            self._saved_at = position_of(trainer)
             self._save(trainer, fresh, keep=True)
             return
         self._waits = True
@@ -653,7 +562,7 @@ class ModelCheckpoint(Callback):
         def file_there() -> None:
             self._commit(trainer, with_file, path)
             if self.verbose:
-                trainer.print(_report(self.monitor, self.save_top_k, before, with_file))
+                trainer.print(report(self.monitor, self.save_top_k, before, with_file))
             if not last:
                 self._clear_away(trainer)
             elif twins and self._writing.give_second_name(trainer, path, last, self.save_last == "link", self):
@@ -731,46 +640,3 @@ class ModelCheckpoint(Callback):
             stay,
             replaces=not self.enable_version_counter,
         )
-
-
-def _check_top_k(save_top_k: int, monitor: str | None) -> None:
-    if isinstance(save_top_k, bool) or not isinstance(save_top_k, int) or save_top_k < -1:
-        raise MisconfigurationError(
-            f"ModelCheckpoint(save_top_k={save_top_k!r}) must be a whole number: k keeps the k best files, -1 keeps "
-            "all, and 0 keeps none, for save_last=True alone."
-        )
-    if save_top_k > 1 and monitor is None:
-        raise MisconfigurationError(
-            f"ModelCheckpoint(save_top_k={save_top_k}) keeps the {save_top_k} best files, and without a monitor none "
-            'is better than another. Pass monitor="val_loss" or another metric, or save_top_k=-1 to keep all files.'
-        )
-
-
-def _here(trainer: TrainerView) -> Position:
-    return trainer.current_epoch, trainer.batch_idx, trainer.global_step
-
-
-def _same_weights(one: Position, other: Position) -> bool:
-    """Whether nothing was learned between two places. Steps that nobody counts (0) tell nothing."""
-    return one == other or one[2] == other[2] > 0
-
-
-def _tensor(score: float | None) -> Tensor | None:
-    return None if score is None else as_tensor(score)
-
-
-def _yaml(score: float) -> str:
-    if math.isnan(score):
-        return ".nan"
-    return repr(score) if math.isfinite(score) else f"{'-' if score < 0 else ''}.inf"
-
-
-def _report(monitor: str | None, top_k: int, before: Record, after: Record) -> str:
-    new = after.kept[-1]
-    if new.score is None:
-        return f"Saved {new.path}"
-    if new.path != after.best:
-        among = "" if top_k < 0 else f" is among the best {top_k}"
-        return f"{monitor}={new.score:.4g}{among}: saved {new.path}"
-    was = "" if before.best_score is None else f" (was {before.best_score:.4g})"
-    return f"{monitor}={new.score:.4g} is the best so far{was}: saved {new.path}"
