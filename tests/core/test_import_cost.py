@@ -21,8 +21,9 @@ LOADED_WHEN_USED = [
     "yaml",
 ]
 
-# What a plain loop loads too: making an optimizer, torch imports its compiler, and that sympy.
+# What a plain loop loads too that saves its weights: making an optimizer, torch imports its compiler, and that sympy.
 PLAIN_LOOP = """
+import io
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -35,6 +36,7 @@ for inputs, targets in batches:
     nn.functional.cross_entropy(layer(inputs), targets).backward()
     nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
     optimizer.step()
+torch.save(layer.state_dict(), io.BytesIO())
 """
 
 RUNS = """

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, overload
 
-from hookloop.callback import Callback, Hooks, order_of
+from hookloop.callback import Callback, Hooks, declared_names, order_of
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
-from hookloop.interplay import arranged, check_conflicts, with_home
 
 
 class CallbackList(MutableSequence[Callback]):
@@ -41,9 +40,14 @@ class CallbackList(MutableSequence[Callback]):
                     "run twice. Pass it once, or two objects."
                 )
         items.sort(key=order_of)
-        check_conflicts(items, self._supplier)
-        check_state_keys(items, self._supplier)
-        items = arranged(items)
+        if any(declared_names(one, "conflicts") or declared_names(one, "runs_after") for one in items):
+            from hookloop.interplay import arranged, check_conflicts  # few declare anything
+
+            check_conflicts(items, self._supplier)
+            check_state_keys(items, self._supplier)
+            items = arranged(items)
+        else:
+            check_state_keys(items, self._supplier)
         before, self._items = self._items, items
         if self._changed is not None:
             try:
@@ -165,6 +169,8 @@ def check_state_keys(callbacks: Iterable[Callback], supplier: Callable[[Callback
             continue
         first = owners.setdefault(_state_key(callback), callback)
         if first is not callback:
+            from hookloop.interplay import with_home  # for a message
+
             raise MisconfigurationError(
                 f"Two callbacks would share one state in a checkpoint: {with_home(first, supplier)} and "
                 f"{with_home(callback, supplier)} "
@@ -177,6 +183,8 @@ def _state_key(callback: Callback) -> str:
     try:
         return callback.state_key
     except Exception as error:
+        from hookloop.interplay import with_home  # for a message
+
         raise MisconfigurationError(
             f"{with_home(callback)} has a state_key that raised {type(error).__name__}: {error}. It is read when the "
             "callback is given to a Trainer, so it may depend on what __init__ sets, and not on what setup does."

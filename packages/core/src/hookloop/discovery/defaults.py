@@ -1,11 +1,15 @@
 """The registered callbacks that apply to one Trainer."""
 
+from typing import TYPE_CHECKING
+
 from hookloop.callback import Callback, LambdaCallback
-from hookloop.discovery.factories import Default, make_defaults
 from hookloop.discovery.families import check_exclusive, check_passed, check_present, wanted
 from hookloop.discovery.provenance import Provenance, registered_provenance
 from hookloop.discovery.selection import switched_on
 from hookloop.options import TrainerOptions
+
+if TYPE_CHECKING:
+    from hookloop.discovery.factories import Default
 
 
 def registered_callbacks(options: TrainerOptions) -> list[tuple[Callback, Provenance]]:
@@ -25,14 +29,18 @@ def registered_callbacks(options: TrainerOptions) -> list[tuple[Callback, Proven
     """
     check_passed(options)
     factories = switched_on(options)
-    defaults = make_defaults(factories, options)
+    defaults: list[Default] = []
+    if factories:
+        from hookloop.discovery.factories import make_defaults  # only where a package registers something
+
+        defaults = make_defaults(factories, options)
     check_present(defaults, factories, options)
     defaults = [default for default in wanted(defaults, options) if not _steps_aside(default, options.callbacks)]
     check_exclusive(defaults)
     return [(default.callback, registered_provenance(default.registration)) for default in defaults]
 
 
-def _steps_aside(default: Default, passed: tuple[Callback, ...]) -> bool:
+def _steps_aside(default: "Default", passed: tuple[Callback, ...]) -> bool:
     callback = default.callback
     if any(callback is other for other in passed):
         return True

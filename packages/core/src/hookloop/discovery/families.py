@@ -3,13 +3,16 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hookloop.callback import Callback
 from hookloop.discovery.entries import Registration, installed, normalized
-from hookloop.discovery.factories import Default
 from hookloop.discovery.selection import disabling, listed, why_off
 from hookloop.errors import MisconfigurationError
 from hookloop.options import TrainerOptions
+
+if TYPE_CHECKING:
+    from hookloop.discovery.factories import Default
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def check_passed(options: TrainerOptions) -> None:
             )
 
 
-def check_present(defaults: Sequence[Default], on: Sequence[Registration], options: TrainerOptions) -> None:
+def check_present(defaults: "Sequence[Default]", on: Sequence[Registration], options: TrainerOptions) -> None:
     """Whether everything that the switches ask for is there.
 
     Args:
@@ -92,7 +95,7 @@ def check_present(defaults: Sequence[Default], on: Sequence[Registration], optio
             raise MisconfigurationError(_missing(family, on, options))
 
 
-def wanted(defaults: Iterable[Default], options: TrainerOptions) -> list[Default]:
+def wanted(defaults: "Iterable[Default]", options: TrainerOptions) -> "list[Default]":
     """The defaults without those of families that the switches, or a fast_dev_run, refuse."""
     refused = {family.name for family in FAMILIES if family.asked_for(options) is False}
     if options.fast_dev_run:
@@ -100,7 +103,7 @@ def wanted(defaults: Iterable[Default], options: TrainerOptions) -> list[Default
     return [default for default in defaults if default.callback.family not in refused]
 
 
-def check_exclusive(defaults: Sequence[Default]) -> None:
+def check_exclusive(defaults: "Sequence[Default]") -> None:
     """Whether at most one default is left of each family that a run has one of.
 
     Raises:
@@ -110,7 +113,7 @@ def check_exclusive(defaults: Sequence[Default]) -> None:
         raise MisconfigurationError(message)
 
 
-def rivalries(defaults: Sequence[Default]) -> list[str]:
+def rivalries(defaults: "Sequence[Default]") -> list[str]:
     """For each family that a run has one of and that has two defaults: which they are, and how to switch one off."""
     messages = []
     for family in FAMILIES:

@@ -6,8 +6,8 @@ optimizer's step, or of the last save.
 """
 
 import signal
+import sys
 import threading
-from multiprocessing import synchronize
 from time import monotonic, sleep
 from types import FrameType, TracebackType
 from typing import Any
@@ -81,11 +81,12 @@ class LostWorkers:
 def _waits_for_workers(frame: FrameType | None) -> bool:
     """Whether the main process waits for what a dead worker will never do: give a batch, or give a lock back."""
     inside, ends, locks = False, False, False
+    synchronize = sys.modules.get("multiprocessing.synchronize")  # who has no locks waits for none
     while frame is not None:
         code = frame.f_code
         inside = inside or code.co_filename == dataloader.__file__
         ends = ends or code.co_name == "_shutdown_workers"
-        locks = locks or code.co_filename == synchronize.__file__
+        locks = locks or (synchronize is not None and code.co_filename == synchronize.__file__)
         frame = frame.f_back
     return inside and (locks or not ends)
 

@@ -12,7 +12,6 @@ from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import overrides
 from hookloop.loops.backward import backward_by_hand
 from hookloop.module import LightningModule
-from hookloop.monitor import Monitor
 from hookloop.optimizers import LightningOptimizer, LRSchedulerConfig, resolve_optimizers
 from hookloop.run import Run
 
@@ -206,6 +205,8 @@ def step_schedulers(run: Run, interval: str, plateau: bool) -> None:
                     stacklevel=2,
                 )
                 continue
+            from hookloop.monitor import Monitor  # for schedulers that look at a metric
+
             metric = Monitor(config.monitor).read(metrics)
         run.hooks.own.lr_scheduler_step(config.scheduler, metric)
 

@@ -16,7 +16,6 @@ from hookloop.loops.step import Next, Stepper, finish_window, settle, train_batc
 from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
 from hookloop.progress import NOTHING, PLATEAU_OF_EPOCH
-from hookloop.rank_zero import rank_zero_info
 from hookloop.run import GoOn, Run
 from hookloop.run.moment import keep_window, keeping_windows, saves_inside_a_batch
 from hookloop.stage import RunningStage
@@ -100,6 +99,8 @@ def _say_why_nothing_is_trained(run: Run, restarted: bool) -> None:
             "max_steps above what they were, or set trainer.should_stop = False in on_train_start."
         )
     if restarted:
+        from hookloop.rank_zero import rank_zero_info  # rarely said
+
         rank_zero_info(f"Training had ended before, and is not repeated: {text}")
     else:
         warnings.warn(f"There is nothing to train: {text}", category=PossibleUserWarning, stacklevel=3)
