@@ -275,3 +275,56 @@ def test_two_that_differ_in_one_argument_work_together_and_are_both_resumed(
     assert runs.steps_in(one.last_model_path) == runs.steps_in(two.last_model_path) == 6
     assert runs.steps_in(two.best_model_path) == (4 if "monitor" in settings else 6)
     assert one.last_model_path != two.last_model_path
+
+
+def test_a_link_whose_file_was_deleted_is_written_anew(runs: Runs) -> None:
+    first = ModelCheckpoint(runs.checkpoints, monitor="score", save_top_k=2, save_last="link")
+    runs.fit(first, scores=[2.0, 1.0])
+    (runs.checkpoints / "epoch=1-step=4.ckpt").unlink()
+    resumed = ModelCheckpoint(runs.checkpoints, monitor="score", save_top_k=2, save_last="link")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        runs.fit(resumed, scores=[2.0, 1.5, 0.5], before=1, ckpt_path="last")
+
+    assert runs.files == ["epoch=1-step=4.ckpt", "epoch=2-step=6.ckpt", "last.ckpt"]
+    assert runs.steps_in(runs.checkpoints / "last.ckpt") == 6
+
+
+def test_a_link_to_somewhere_else_stays_though_nothing_is_there(runs: Runs) -> None:
+    runs.checkpoints.mkdir()
+    (runs.checkpoints / "last.ckpt").symlink_to(runs.folder / "not mounted" / "last.ckpt")
+
+    with pytest.warns(UserWarning, match=r"last\.ckpt is there already"):
+        runs.fit(ModelCheckpoint(runs.checkpoints, save_top_k=0, save_last=True), scores=[1.0])
+
+    assert runs.files == ["last-v1.ckpt", "last.ckpt"]
+
+
+def test_what_auto_found_is_deleted_when_it_is_not_needed_any_more_and_what_a_user_named_is_not(runs: Runs) -> None:
+    runs.fit(ModelCheckpoint(runs.checkpoints), scores=[1.0])
+    runs.fit(ModelCheckpoint(runs.checkpoints), scores=[1.0] * 2, before=1, ckpt_path="auto")
+    assert runs.files == ["epoch=1-step=4.ckpt"]
+
+    named = runs.checkpoints / "epoch=1-step=4.ckpt"
+    runs.fit(ModelCheckpoint(runs.checkpoints), scores=[1.0] * 4, before=2, ckpt_path=named)
+    assert runs.files == ["epoch=1-step=4.ckpt", "epoch=3-step=8.ckpt"]
+
+
+def test_a_run_that_goes_back_to_an_older_file_keeps_the_last_one_until_it_saves(runs: Runs) -> None:
+    runs.fit(ModelCheckpoint(runs.checkpoints, save_top_k=-1, save_last=True), scores=[1.0] * 3)
+    seen = []
+
+    def look(trainer: Any, module: Any) -> None:
+        seen.append(runs.steps_in(runs.checkpoints / "last.ckpt"))
+
+    runs.fit(
+        ModelCheckpoint(runs.checkpoints, save_top_k=-1, save_last=True),
+        LambdaCallback(on_train_epoch_start=look),
+        scores=[1.0] * 2,
+        before=1,
+        ckpt_path=runs.checkpoints / "epoch=0-step=2.ckpt",
+    )
+
+    assert seen == [6.0]
+    assert runs.steps_in(runs.checkpoints / "last.ckpt") == 4

@@ -6,23 +6,37 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 
-from hookloop.errors import CheckpointError
+from hookloop import storage
+from hookloop.errors import CheckpointError, MisconfigurationTypeError
 from hookloop.view import TrainerView
 
 
 def is_remote(path: str) -> bool:
     """Whether a path is a URL, such as s3://bucket/folder, and not in the local file system."""
-    return "://" in path
+    return storage.is_remote(path)
+
+
+def checked(path: str | os.PathLike[str], argument: str) -> str:
+    """What was given for a path, as a text.
+
+    Raises:
+        MisconfigurationError: it is no path, or one that lost a slash of its protocol.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise MisconfigurationTypeError(
+            f'{argument}={path!r} ({type(path).__name__}) must be the path of a folder, as "models" or "s3://bucket/x".'
+        )
+    storage.is_remote(path)  # complains of Path("s3://bucket/x")
+    return os.fspath(path)
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """The path from the root, with ~ expanded; links are not followed. A URL stays what it is."""
+    """The path from the root, with ~ expanded and without file://; links are not followed. A URL stays what it is."""
     text = os.fspath(path)
-    return text.rstrip("/") if is_remote(text) else str(Path(text).expanduser().absolute())
+    return text.rstrip("/") if is_remote(text) else str(storage.local_path(text).expanduser().absolute())
 
 
 def join(folder: str, name: str) -> str:
@@ -55,12 +69,11 @@ def is_relative(path: str) -> bool:
 
 
 def exists(path: str) -> bool:
-    """Whether something is there, be it a link that leads nowhere."""
+    """Whether something is there. A link to a file beside it that is gone, as a last.ckpt may be, is nothing."""
     if is_remote(path):
-        from hookloop import storage  # type: ignore[attr-defined, unused-ignore] # not by every run
-
-        return bool(storage.exists(path))
-    return os.path.lexists(path)
+        return storage.exists(path)
+    file = Path(path)
+    return file.exists() or (file.is_symlink() and file.readlink().is_absolute())
 
 
 def is_there(path: str, trainer: TrainerView | None) -> bool:
@@ -84,6 +97,21 @@ def same(one: str | os.PathLike[str], other: str) -> bool:
     return Path(first).resolve() == Path(second).resolve()
 
 
+def is_behind(path: str, newer: str, if_missing: bool) -> bool:
+    """Whether a file was written before another one; False where that cannot be told.
+
+    Args:
+        path: the file.
+        newer: the other one.
+        if_missing: the answer if the file is not there, or is a link that leads nowhere.
+    """
+    try:
+        written = storage.modified(newer)
+        return storage.modified(path) < written if storage.exists(path) else if_missing
+    except CheckpointError:
+        return False
+
+
 def checkpoints_in(folders: Iterable[str], suffix: str, not_before: str | None = None) -> list[str]:
     """The checkpoints in folders and below them, the newest first; of two that are equally new the shorter name first.
 
@@ -102,8 +130,6 @@ def checkpoints_in(folders: Iterable[str], suffix: str, not_before: str | None =
     remote: list[str] = []
     for folder in folders:
         if is_remote(folder):
-            from hookloop import storage  # type: ignore[attr-defined, unused-ignore] # not by every run
-
             remote += [path for path in storage.list_checkpoints(folder) if path.endswith(suffix)]
             continue
         for path in Path(folder).rglob(f"*{suffix}"):
@@ -139,8 +165,10 @@ def duplicate(source: str, target: str, link: bool) -> bool:
     """
     if is_remote(source) or not Path(source).is_file():
         return False
-    beside = Path(target).parent / f".{uuid4().hex}.partial"
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    # One name, so that what a killed process leaves is gone with the next save: it would keep a whole file alive.
+    beside = Path(target).with_name(f".{Path(target).name}{storage.PARTIAL}")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    beside.unlink(missing_ok=True)
     try:
         if link:
             try:

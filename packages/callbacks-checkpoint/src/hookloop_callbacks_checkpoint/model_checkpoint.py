@@ -48,8 +48,8 @@ class ModelCheckpoint(CheckpointAttributes):
 
     A new file is complete on disk before one that it replaces is deleted, and before an attribute names it. Only files
     that this callback wrote are deleted, in this process or in one that this run was resumed from, and never the one
-    that it was resumed from. A file of somebody else in the way is left alone; the new one's name then ends in "-v1",
-    "-v2", ....
+    that was named as `ckpt_path`; one that "last" or "auto" found is a file like the others. A file of somebody else in
+    the way is left alone; the new one's name then ends in "-v1", "-v2", ....
 
     Args:
         dirpath: folder for the files. Default: the folder "checkpoints" in the first logger's folder, or without one in
@@ -157,6 +157,7 @@ class ModelCheckpoint(CheckpointAttributes):
         self._stage = ""
         self._trainer: TrainerView | None = None
         self._told_by_another = False
+        self._offered: frozenset[str] = frozenset()
         self._leave_out_hooks()
 
     def _template(self, filename: str | None) -> FileName:
@@ -202,8 +203,11 @@ class ModelCheckpoint(CheckpointAttributes):
         """
         if which == "best":
             return self._record.best if files.is_there(self._record.best, self._trainer) else None
-        if which not in ("last", "auto"):
-            return None
+        found = self._newest(which, trainer) if which in ("last", "auto") else None
+        self._offered = frozenset(found or ())
+        return found
+
+    def _newest(self, which: str, trainer: TrainerView | None) -> list[str] | None:
         folders = [] if self._dirpath is None else [self._dirpath]
         if self._given_dirpath is None and trainer is not None:
             folders = list(dict.fromkeys([*folders, *folders_of_run(trainer)]))
@@ -354,6 +358,7 @@ class ModelCheckpoint(CheckpointAttributes):
         """The trainer is not needed any longer."""
         self._moments.end()
         self._stage = ""
+        self._offered = frozenset()
 
     def on_train_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
         """Begin to count and to measure; forget files that are gone; delete what a save did not come to delete."""
@@ -365,6 +370,7 @@ class ModelCheckpoint(CheckpointAttributes):
             self._told_by_another = False
             if (state := self._ownership.later_state(trainer, self._dirpath, self.FILE_EXTENSION)) is not None:
                 self.load_state_dict(state)
+        self._finish_last(trainer)
         gone: list[str] = []
         if trainer.is_global_zero:
             gone = [path for path in self._record.paths() if not files.is_there(path, trainer)]
@@ -590,6 +596,21 @@ class ModelCheckpoint(CheckpointAttributes):
 
         self._writing.write(trainer, path, after, there, at_once=True)
 
+    def _finish_last(self, trainer: TrainerView) -> None:
+        """Write last.ckpt, if the former process was killed when the file before it was there and this one was not."""
+        last, behind = self._record.last, False
+        newest = self._record.kept[-1].path if self._record.kept else ""
+        if trainer.is_global_zero and self.save_last and last and newest in self._ownership.own:
+            ours = self._dirpath is not None and all(files.inside(path, self._dirpath) for path in (last, newest))
+            resumed_from = trainer.ckpt_path is not None and files.same(trainer.ckpt_path, newest)
+            behind = ours and files.is_behind(last, newest, if_missing=resumed_from)
+        if not trainer.strategy.broadcast(behind):
+            return
+        if files.is_remote(newest) or not writes_files(trainer):
+            self._saved = False  # the next save writes it, or the end of training
+        elif self._writing.give_second_name(trainer, newest, last, self.save_last == "link", self):
+            self._commit(trainer, self._record, last)
+
     def on_checkpoint_saved(self, trainer: TrainerView, pl_module: LightningModule, path: str) -> None:
         """Remember a file, now that it is complete."""
         self._writing.saved(path)
@@ -603,11 +624,11 @@ class ModelCheckpoint(CheckpointAttributes):
                 logger.after_save_checkpoint(self)
 
     def _clear_away(self, trainer: TrainerView) -> None:
-        """Delete what was replaced; but nothing of others, nor of other folders, nor what the run was resumed from."""
+        """Delete what was replaced; but nothing of others, nor of other folders, nor what a user named by its path."""
         stay = set(self._record.paths())
+        named = trainer.ckpt_path if str(trainer.ckpt_path) not in self._offered else None
         for path in self._record.leaving:
-            resumed_from = trainer.ckpt_path is not None and files.same(trainer.ckpt_path, path)
-            if path in stay or resumed_from or path not in self._ownership.own:
+            if path in stay or (named is not None and files.same(named, path)) or path not in self._ownership.own:
                 continue
             if self._dirpath is not None and files.inside(path, self._dirpath):
                 trainer.strategy.remove_checkpoint(path)
