@@ -12,7 +12,7 @@ import pytest
 from hookloop import Order, TrainerOptions
 from hookloop.errors import MisconfigurationError
 from hookloop.loggers import CSVLogger
-from hookloop_callbacks_checkpoint import ModelCheckpoint, factory
+from hookloop_callbacks_checkpoint import ModelCheckpoint, OnExceptionCheckpoint, factory
 
 if TYPE_CHECKING:
     from conftest import Runs
@@ -77,6 +77,33 @@ def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(tmp_path))
 
     assert ModelCheckpoint(dirpath="~/models").dirpath == str(tmp_path / "models")
+
+
+def test_a_file_url_is_a_folder_of_this_machine(runs: Runs, tmp_path: Path) -> None:
+    checkpoint = ModelCheckpoint(f"file://{tmp_path}/models", save_last="link")
+
+    runs.fit(checkpoint, scores=[1.0])
+
+    assert checkpoint.best_model_path == str(tmp_path / "models" / "epoch=0-step=2.ckpt")
+    assert (tmp_path / "models" / "last.ckpt").readlink() == Path("epoch=0-step=2.ckpt")
+
+
+@pytest.mark.parametrize("make", [ModelCheckpoint, OnExceptionCheckpoint])
+@pytest.mark.parametrize(
+    ("dirpath", "message"),
+    [
+        (5, r"dirpath=5 \(int\) must be the path of a folder"),
+        (b"models", r"dirpath=b'models' \(bytes\) must be the path of a folder"),
+        (
+            Path("s3://bucket/models"),
+            r'pathlib has taken a slash out of it\. Pass it as a string: "s3://bucket/models"',
+        ),
+    ],
+    ids=["number", "bytes", "lost slash"],
+)
+def test_a_folder_that_cannot_be_meant_is_an_error(make: Any, dirpath: Any, message: str) -> None:
+    with pytest.raises(MisconfigurationError, match=message):
+        make(dirpath)
 
 
 def test_files_go_to_the_logger_s_folder_by_default(runs: Runs, tmp_path: Path) -> None:

@@ -137,8 +137,8 @@ class ModelCheckpoint(CheckpointAttributes):
         self._monitor = None if monitor is None else Monitor(monitor, mode)
         self._name = self._template(filename)
         self._name_of_last = self._template(self.CHECKPOINT_NAME_LAST)
-        self._given_dirpath = None if dirpath is None else os.fspath(dirpath)
-        self._dirpath = None if dirpath is None else files.absolute(dirpath)
+        self._given_dirpath = None if dirpath is None else files.checked(dirpath, "dirpath")
+        self._dirpath = None if self._given_dirpath is None else files.absolute(self._given_dirpath)
         check_links(self.save_last, self._dirpath)
         # The files: as far as they are there, being written, and whose they are.
         self._record = Record()

@@ -49,7 +49,7 @@ class OnExceptionCheckpoint(Callback):
             raise MisconfigurationError(
                 f"OnExceptionCheckpoint(filename={filename!r}): a name is needed; leave it out for on_exception.ckpt."
             )
-        self.dirpath = files.absolute(dirpath)
+        self.dirpath = files.absolute(files.checked(dirpath, "dirpath"))
         self.filename = filename
         self._name = FileName(filename, suffix=self.FILE_EXTENSION)
         if self._name.metrics:
