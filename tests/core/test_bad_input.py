@@ -637,8 +637,8 @@ def a_folder_for_cprofiles_below_a_file(folder: Path) -> None:
     fit(folder, profiler=AdvancedProfiler(dirpath=folder / "file" / "profiles", dump_stats=True))
 
 
-@case(CheckpointError, "written by Lightning 2.6.6", "load_from_checkpoint")
-def resuming_from_a_checkpoint_of_lightning(folder: Path) -> None:
+@case(CheckpointError, "no training state", "weights_only=True")
+def resuming_from_a_checkpoint_of_lightning_that_holds_weights_alone(folder: Path) -> None:
     theirs = {"pytorch-lightning_version": "2.6.6", "epoch": 1, "global_step": 2, "state_dict": Model().state_dict()}
     torch.save(theirs, folder / "theirs.ckpt")
     quiet(folder).fit(Model(), data(), ckpt_path=folder / "theirs.ckpt")

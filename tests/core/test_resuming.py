@@ -65,7 +65,7 @@ def test_of_several_callbacks_the_newest_file_is_taken(which: str, files: list[P
         assert trainer.ckpt_path == str(files[3])
     flipped(files[3])
     os.utime(files[3], ns=(0, 10**18))
-    os.utime(files[1], ns=(0, 10**18 - 1))
+    os.utime(files[1], ns=(0, 10**18 - 10**6))
     reads = Reads()
     trainer = trainer_in(files[0].parent, one, two, max_epochs=1, plugins=reads)
     with pytest.warns(UserWarning, match=r"passes over .*step4\.ckpt"):

@@ -25,8 +25,8 @@ class Positions:
     Args:
         sampler: gives the index of each batch, or the indices of its samples.
         generators: the loader's and its samplers' own.
-        samplers: those that keep a state of their own, with state_dict and load_state_dict.
         numbered: whether each index tells the worker that gets it which random numbers to draw.
+        samplers: those that keep a state of their own, with state_dict and load_state_dict.
 
     Attributes:
         order: the random state from which the running epoch's order was drawn, for `begin_at`; None before the first.

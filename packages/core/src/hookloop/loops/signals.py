@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -46,7 +46,15 @@ class PreemptionSignals:
             MisconfigurationError: one of them is no signal that a process can handle, or is Ctrl-C's.
         """
         for callback in hooks.callbacks:
-            for number in callback.preemption_signals:
+            numbers: object = callback.preemption_signals
+            if isinstance(numbers, int):
+                raise MisconfigurationError(
+                    f"{type(callback).__qualname__}.preemption_signals is {numbers!r}, and a sequence is needed: "
+                    f"({numbers!r},)."
+                )
+            if not isinstance(numbers, Iterable):
+                continue  # what stands in for a callback, such as a mock, has something of every name
+            for number in numbers:
                 _check_signal(type(callback).__qualname__, number)
                 self._watch(number)
 
