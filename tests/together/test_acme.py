@@ -1,4 +1,4 @@
-"""The example package, as a platform team would use it: installed into an environment, with scripts left as they are."""
+"""The example package, as a platform team would use it: installed into an environment, with unchanged scripts."""
 
 import json
 import os

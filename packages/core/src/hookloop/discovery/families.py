@@ -135,7 +135,7 @@ def rivalries(defaults: "Sequence[Default]") -> list[str]:
     return messages
 
 
-def without_rivals(defaults: Sequence[Default]) -> list[Default]:
+def without_rivals(defaults: "Sequence[Default]") -> "list[Default]":
     """The defaults, of each family that a run has one of the first alone."""
     exclusive = {family.name for family in FAMILIES if family.exclusive}
     first: dict[object, Default] = {}
