@@ -1,4 +1,4 @@
-"""The example package, as a platform team would use it: installed into an environment, with unchanged scripts."""
+"""The example package, as a platform team uses it: installed in an environment, with scripts left as they are."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     below = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     here = sysconfig.get_path("purelib")
     (Path(below) / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
-    wheels = []
+    wheels: list[Path] = []
     for source in (ROOT / "packages" / "core", ROOT / "examples" / "acme-callbacks"):
         into = folder / source.name
         run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", into, cwd=source)
