@@ -56,7 +56,7 @@ IN_A_TEST_OF_ITS_OWN = {
         "num_test_batches",
         "num_predict_batches",
     ),
-    *("estimated_stepping_batches", "callback_metrics", "logged_metrics", "progress_bar_metrics"),
+    *("estimated_stepping_batches", "callback_metrics", "running_metrics", "logged_metrics", "progress_bar_metrics"),
     *("logger", "loggers", "log_dir", "default_root_dir", "lightning_module", "datamodule"),
     *("train_dataloader", "val_dataloaders", "callbacks", "checkpoint_callbacks", "checkpoint_callback"),
     *("early_stopping_callbacks", "progress_bar_callback", "strategy", "accelerator", "precision", "device"),

@@ -265,7 +265,7 @@ class Recorder:
         return {
             "callback_metrics": _copies(self.callback_metrics),
             "logged_metrics": _copies(self.logged_metrics),
-            "progress_bar_metrics": self.progress_bar_metrics,
+            "progress_bar_metrics": _copies(self._shown()),
             "epoch": results_state(training, metrics) if training is not None and running else [],
             "evaluated_batches": self._evaluated_batches,
         }
@@ -329,11 +329,14 @@ class Recorder:
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """The keys logged with prog_bar=True. Reading them waits for the device: do so only to draw."""
+        return to_floats(self._shown())
+
+    def _shown(self) -> Values:
         values: Values = {}
         for results in self._live():
             values |= results.progress_bar_values()
         # What changes comes first; what an earlier validation left behind stands at the end.
-        return to_floats(values | {key: value for key, value in self._progress_bar_values.items() if key not in values})
+        return values | {key: value for key, value in self._progress_bar_values.items() if key not in values}
 
     def _live(self) -> Iterator[Results]:
         """What is being recorded: training first, then the validation inside it."""
@@ -363,8 +366,9 @@ class NullRecorder(Recorder):
             warnings.warn(f'self.log("{name}", ...) records nothing, because of Trainer(barebones=True).', stacklevel=3)
 
 
-def _copies(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in values.items()}
+def _copies(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of tensors, on their devices: the beginning of a validation is written down so, and waits for none."""
+    return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 def log_without_a_run(name: str) -> None:
