@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def same(one: str | os.PathLike[str], other: str) -> bool:
     return Path(first).resolve() == Path(second).resolve()
 
 
-def is_behind(path: str, newer: str, if_missing: bool) -> bool:
+def is_behind(path: str, newer: str, if_missing: bool = False) -> bool:
     """Whether a file was written before another one; False where that cannot be told.
 
     Args:
@@ -124,13 +125,14 @@ def checkpoints_in(folders: Iterable[str], suffix: str, not_before: str | None =
     """
     found: list[tuple[int, str]] = []
     oldest = 0
-    if not_before is not None:
+    if not_before is not None and not is_remote(not_before):
         with suppress(OSError):
             oldest = Path(not_before).stat().st_mtime_ns
     remote: list[str] = []
     for folder in folders:
         if is_remote(folder):
-            remote += [path for path in storage.list_checkpoints(folder) if path.endswith(suffix)]
+            there = (path for path in storage.list_checkpoints(folder) if path.endswith(suffix))
+            remote += there if not_before is None else takewhile(lambda path: not is_behind(path, not_before), there)
             continue
         for path in Path(folder).rglob(f"*{suffix}"):
             with suppress(OSError):
@@ -194,9 +196,10 @@ def _same_bytes(source: str, target: Path) -> None:
 
 
 def states_in(path: str) -> Iterator[dict[str, Any]]:
-    """The states of callbacks in a checkpoint; nothing if it cannot be read. Its tensors are not loaded."""
+    """The states of callbacks in a checkpoint; nothing if it cannot be read. The numbers in its tensors are not."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with storage.opened(path) as file:
+            checkpoint = torch.load(file, map_location="meta", weights_only=True)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is no file of ours
         return
     states = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None

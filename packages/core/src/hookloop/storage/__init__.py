@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hookloop.storage.files import exists, is_file, list_checkpoints, modified
+    from hookloop.storage.files import exists, is_file, list_checkpoints, modified, opened
     from hookloop.storage.paths import PARTIAL, SUFFIX, StrPath, is_remote, join, local_path
     from hookloop.storage.remote import OBJECT_STORES, download, remove, upload
 
@@ -37,12 +37,13 @@ __all__ = [
     "list_checkpoints",
     "local_path",
     "modified",
+    "opened",
     "remove",
     "upload",
 ]
 
 _HOMES = {
-    **dict.fromkeys(("exists", "is_file", "list_checkpoints", "modified"), "files"),
+    **dict.fromkeys(("exists", "is_file", "list_checkpoints", "modified", "opened"), "files"),
     **dict.fromkeys(("PARTIAL", "SUFFIX", "StrPath", "is_remote", "join", "local_path"), "paths"),
     **dict.fromkeys(("OBJECT_STORES", "download", "remove", "upload"), "remote"),
 }

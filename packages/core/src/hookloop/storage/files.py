@@ -2,11 +2,12 @@
 
 import os
 import re
+from typing import IO
 
 from hookloop.errors import CheckpointError
 from hookloop.storage.disk_errors import explained
 from hookloop.storage.paths import SUFFIX, StrPath, is_remote, join, local_path
-from hookloop.storage.remote import info_of, listed, seconds_of
+from hookloop.storage.remote import info_of, listed, opened_remotely, seconds_of
 
 
 def exists(path: StrPath) -> bool:
@@ -26,6 +27,16 @@ def is_file(path: StrPath) -> bool:
         return local_path(path).is_file()
     info = info_of(path)
     return info is not None and info.get("type") != "directory"
+
+
+def opened(path: StrPath) -> IO[bytes]:
+    """A file, open for reading, to be used in a `with`; of a remote one, what is read arrives, and no more.
+
+    Raises:
+        CheckpointError: a remote file cannot be opened.
+        OSError: a local one cannot be opened.
+    """
+    return opened_remotely(path) if is_remote(path) else local_path(path).open("rb")
 
 
 def modified(path: StrPath) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import uuid4
 
 from hookloop.errors import CheckpointError
@@ -39,6 +39,16 @@ def download(path: StrPath, to: Path) -> None:
         CheckpointError: there is no such file, or it could not be read to its end.
     """
     _tried(path, "could not be read", lambda files, inner: files.get_file(inner, str(to)))
+
+
+def opened_remotely(path: StrPath) -> IO[bytes]:
+    """A file, open for reading: of what is read, no more than a little around it arrives.
+
+    Raises:
+        CheckpointError: it cannot be opened.
+    """
+    file: IO[bytes] = _tried(path, "could not be read", lambda files, inner: files.open(inner, "rb"))
+    return file
 
 
 def upload(source: Path, path: StrPath) -> None:
