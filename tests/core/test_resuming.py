@@ -144,8 +144,13 @@ def test_auto_is_refused_where_no_callback_can_tell_as_each_restart_would_begin_
 
 
 def test_last_is_refused_where_there_is_no_file_yet(tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationError, match=r'ckpt_path="last": no callback knows of such a checkpoint'):
+    message = (
+        r'ckpt_path="last": no callback knows of such a checkpoint .* Pass a path, "auto" to begin anew as long as'
+    )
+    with pytest.raises(MisconfigurationError, match=message):
         trainer_in(tmp_path, Knows(last=[])).fit(Regression(), loader(), ckpt_path="last")
+    with pytest.raises(MisconfigurationError, match=r"knows of such a checkpoint .* Pass a path, or give the callback"):
+        trainer_in(tmp_path, Knows(last=[])).validate(Regression(), loader(), ckpt_path="last")
 
 
 def test_auto_begins_anew_where_there_is_no_file_yet_and_says_so(

@@ -11,11 +11,13 @@ _REASONS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("ClusterEnvironment", "DistributedDataParallel", "FSDPPrecision", "KubeflowEnvironment"),
-            *("LSFEnvironment", "LayerSync", "LightningEnvironment", "MPIEnvironment", "SLURMEnvironment"),
+            *("LSFEnvironment", "LayerSync", "LightningEnvironment", "MPIEnvironment"),
             *("TorchElasticEnvironment", "TorchSyncBatchNorm", "has_len_all_ranks", "is_shared_filesystem"),
         ),
         _ONE_DEVICE + "Leave it out.",
     ),
+    "SLURMEnvironment": _ONE_DEVICE + "Leave it out. To have SLURM queue a job again whose time is over: "
+    "RequeueOnSignal of hookloop.callbacks.",
     **dict.fromkeys(
         (
             *("SingleDeviceXLAStrategy", "XLAAccelerator", "XLACheckpointIO", "XLAEnvironment", "XLAPrecision"),

@@ -136,7 +136,7 @@ def _choose(
         return path, strategy.load_checkpoint(path, weights_only)
     candidates = list(dict.fromkeys(_newest_first(answers)))
     if not candidates and not (answers and which == AUTO):
-        raise MisconfigurationError(_nobody_knows(which, callbacks, fast_dev_run))
+        raise MisconfigurationError(_nobody_knows(which, fn, callbacks, fast_dev_run))
     unusable: list[tuple[str, Exception]] = []
     for path in candidates:
         try:
@@ -226,7 +226,7 @@ def _none_can_be_used(which: str, paths: Sequence[str]) -> CheckpointError:
     )
 
 
-def _nobody_knows(which: str, callbacks: Sequence[Callback], fast_dev_run: bool) -> str:
+def _nobody_knows(which: str, fn: TrainerFn, callbacks: Sequence[Callback], fast_dev_run: bool) -> str:
     asked = [type(callback).__name__ for callback in callbacks if callback.family == "checkpoint"]
     advice = "train with a checkpoint callback first (pip install hookloop-callbacks-checkpoint)"
     if which == AUTO:
@@ -235,12 +235,17 @@ def _nobody_knows(which: str, callbacks: Sequence[Callback], fast_dev_run: bool)
         advice = "leave out fast_dev_run, which keeps no checkpoints"
     elif asked:
         advice = "give the callback a folder that stays the same from run to run (dirpath=...)"
+    anew = (
+        '"auto" to begin anew as long as there is none, '
+        if which == LAST and fn is TrainerFn.FITTING and not fast_dev_run
+        else ""
+    )
     knows = "no callback knows of such a checkpoint"
     if which == AUTO:
         knows = "no callback can tell where the checkpoints of this run are, so each restart would start anew"
     return (
         f'ckpt_path="{which}": {knows} (checkpoint callbacks: {", ".join(asked) or "there is none"}). '
-        f"Pass a path, or {advice}."
+        f"Pass a path, {anew}or {advice}."
     )
 
 
