@@ -166,8 +166,8 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> GoOn:
 
     Returns:
         What gives the running epoch's logged values and the random state back. To be called when training begins, so
-        that nothing which happens before has a part in them; with False if there is nothing to train, for the random
-        state alone.
+        that nothing which happens before has a part in them: with whether there is anything to do, else it is the
+        random state alone, and with whether there is an epoch to do.
 
     Raises:
         CheckpointError: it was saved with weights_only=True, or by a run with other optimizers or schedulers.
@@ -214,7 +214,7 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> GoOn:
     run.held.clear()
     run.held.update({name: checkpoint[name] for name in OF_A_MOMENT if name in checkpoint})
 
-    def go_on(trains: bool) -> None:
+    def go_on(trains: bool, in_an_epoch: bool) -> None:
         if state is not None:
             set_random_state(state)
         if not trains:
@@ -223,7 +223,7 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> GoOn:
         run.recorder.load_epoch(logged, metric_objects(run.module), run.strategy.root_device)
         load_metric_states(run.module, logged.get("metrics", {}), run.strategy.root_device)
         if loaders is not None:
-            run.loaders.load_state_dict(loaders, run.progress.epoch)
+            run.loaders.load_state_dict(loaders, run.progress.epoch if in_an_epoch else None)
         if begin_inside is not None:
             begin_inside()
         if state is not None:

@@ -132,25 +132,28 @@ class Loaders:
             "asked_in": dict(self.asked_in) if self.limits.reload_dataloaders_every_n_epochs else {},
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int | None) -> None:
         """Go on where another process was; the loaders have been asked for.
 
         Args:
             state: what `state_dict` gave.
-            epoch: the running one, which that process was in or was to begin.
+            epoch: the running one, which that process was in or was to begin; None if training ends without it.
 
         Raises:
             CheckpointError: there are other training loaders than there were.
         """
-        if self.place is not None and state["train"] is not None:
-            self.place.load_state_dict(state["train"])
         every = self.limits.reload_dataloaders_every_n_epochs
         self._saved_val = state["val"]
-        for stage, asked_in in state.get("asked_in", {}).items():
-            # A training loader that is due now was asked for on the way here. A validation loader is due when the next
-            # validation comes, which need not be in this epoch.
-            just_asked = stage == "train" and bool(every) and epoch - asked_in >= every
-            self.asked_in[stage] = epoch if just_asked else asked_in
+        self.asked_in.update(state.get("asked_in", {}))
+        # A training loader that is due now was asked for on the way here. A validation loader is due when the next
+        # validation comes, which need not be in this epoch.
+        renewed = False
+        if every and epoch is not None and epoch - self.asked_in.get("train", math.inf) >= every:
+            self.asked_in["train"] = epoch
+            renewed = not self.sources["train"].stays
+        # What is asked for anew in this epoch begins anew in it: the state is that of the loader before.
+        if self.place is not None and state["train"] is not None and not renewed:
+            self.place.load_state_dict(state["train"])
         if "val" in self.given:
             self._go_on_drawing()
 

@@ -19,10 +19,12 @@ class Source:
     Attributes:
         get: gives the loader or loaders; None if nobody supplies any.
         name: who supplies them, for messages.
+        stays: whether it gives the same ones whenever it is asked.
     """
 
     get: Callable[[], Any] | None
     name: str
+    stays: bool = False
 
     @classmethod
     def of(
@@ -44,7 +46,7 @@ class Source:
         """
         method = f"{stage}_dataloader"
         if given is not None:
-            return cls(lambda: given, f"the {stage} dataloaders that were passed")
+            return cls(lambda: given, f"the {stage} dataloaders that were passed", stays=True)
         if datamodule is not None and _defines(datamodule, LightningDataModule, method):
             name = f"{type(datamodule).__name__}.{method}"
             get = timed(getattr(datamodule, method), f"[LightningDataModule]{name}", profiler)

@@ -60,7 +60,7 @@ def train(run: Run, go_on: GoOn | None = None, *, restarted: bool = False) -> No
         _say_why_nothing_is_trained(run, restarted)
         if go_on is None or progress.ended:
             if go_on is not None:
-                go_on(False)
+                go_on(False, False)
             return
     progress.ended = False
     run.loaders.training()
@@ -76,7 +76,7 @@ def train(run: Run, go_on: GoOn | None = None, *, restarted: bool = False) -> No
         run.recorder.begin(training=True)
         run.hooks.on_train_start()
         if go_on is not None:
-            go_on(True)
+            go_on(True, _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)))
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
             if run.state.attention:
                 attend(run)

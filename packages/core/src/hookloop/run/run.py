@@ -18,7 +18,7 @@ from hookloop.progress import Progress
 from hookloop.stage import TrainerState
 from hookloop.strategies import Strategy
 
-GoOn: TypeAlias = Callable[[bool], None]
+GoOn: TypeAlias = Callable[[bool, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
