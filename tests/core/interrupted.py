@@ -168,6 +168,57 @@ class Knowing:
         self.loaded = True
 
 
+class Opening(DataLoader[Any]):
+    """A loader that knows where it is, in the way of torchdata's StatefulDataLoader.
+
+    Being opened draws a random number, and so does being asked for its state before that. A state that was loaded is
+    where the next iteration begins; one from the middle of an epoch in which that is left is gone on with.
+    """
+
+    def __init__(self, batches: int) -> None:
+        super().__init__(Augmented(2 * batches), batch_size=2)
+        self.round: Round | None = None
+        self.loaded: Mapping[str, Any] | None = None
+        self.asked_before = False
+
+    def __iter__(self) -> "Round":  # type: ignore[override]
+        if self.round is None or not self.asked_before:
+            self.round = self._open()
+        self.asked_before = False
+        if self.round.finished:
+            self.round = self._open()
+        return self.round
+
+    def _open(self) -> "Round":
+        state, self.loaded = self.loaded, None
+        return Round(len(self), state)
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.round is None:
+            self.round, self.asked_before = self._open(), True
+        return {"seed": self.round.seed, "next": self.round.next, "finished": self.round.finished}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.round, self.asked_before, self.loaded = None, False, state
+
+
+class Round(Iterator[Tensor]):
+    """One epoch of it, in an order of its own."""
+
+    def __init__(self, batches: int, state: Mapping[str, Any] | None) -> None:
+        self.seed, self.next, self.finished = int(torch.randint(1000, ())), 0, False
+        if state is not None:
+            self.seed, self.next, self.finished = state["seed"], state["next"], state["finished"]
+        self.order = random.Random(self.seed).sample(range(batches), batches)
+
+    def __next__(self) -> Tensor:
+        if self.next == len(self.order):
+            self.finished = True
+            raise StopIteration
+        self.next += 1
+        return torch.full((2, 4), self.seed + self.order[self.next - 1] / 10)
+
+
 LOADERS = (
     "plain",
     "shuffled",
@@ -182,6 +233,11 @@ LOADERS = (
     "no batches",
     "stream",
     "knows where it is",
+    "draws when opened",
+    "max_size_cycle of those",
+    "max_size of those",
+    "min_size of those",
+    "one of two knows",
     "max_size_cycle",
     "max_size",
     "min_size",
@@ -203,7 +259,13 @@ def training_loader(kind: str, batches: int, workers: int = 0, persistent: bool 
         seeded = torch.Generator().manual_seed(11)
         parts = [plain(5, shuffle=True), plain(shuffle=True), plain(samples - 2, shuffle=True, generator=seeded)]
         return CombinedLoader(parts, kind)  # type: ignore[arg-type]
+    if kind.endswith(" of those"):
+        return CombinedLoader([Opening(3), Opening(batches)], kind.removesuffix(" of those"))  # type: ignore[arg-type]
     match kind:
+        case "draws when opened":
+            return Opening(batches)
+        case "one of two knows":
+            return CombinedLoader([plain(shuffle=True), Opening(batches - 1)], "min_size")
         case "plain":
             return plain()
         case "shuffled":

@@ -179,7 +179,10 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         total = self.length() if self._limits is not None else math.inf
         stop = None if total == math.inf else int(total) - begin
         together, put_together = MODES[self.mode][1], self._structure.put_together
-        opened[:] = [iter(iterable) for iterable in self._flattened]
+        for iterable in self._flattened:
+            # What was over before is over. A loader that knows by itself where it is would begin again.
+            is_over = self.mode == "max_size" and length(iterable) < begin
+            opened.append(iter(()) if is_over else iter(iterable))
         ready()
         for batch_idx, values in enumerate(islice(together(self._flattened, opened), stop), start=begin):
             yield put_together(values), batch_idx, 0

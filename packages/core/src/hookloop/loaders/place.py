@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +42,8 @@ class Place:
         self._began: dict[str, Any] | None = None
         self._ahead: list[Any] | None = None
         self._left_early = False
+        self._begun: bool = before is not None and before._begun and any(before._of(part) for part in parts)
+        self._unopened = False
         self._resumed: dict[str, Any] | None = None
 
     def _of(self, part: Any) -> tuple[Any, Positions | None] | None:
@@ -56,7 +58,7 @@ class Place:
         """How the running epoch's order was drawn, and the loaders' own states: tensors and plain values."""
         if self._resumed is not None:
             return self._resumed  # nothing has been read since it was loaded
-        states = self._ahead or self._own_states()
+        states = self._ahead or (self._own_states() if self._begun else [None] * len(self._parts))
         return {
             "began": self._began,
             "left_early": self._left_early,
@@ -91,11 +93,11 @@ class Place:
             _tell_differences(f"training dataloader {index}", one.get("is", {}), _description(part))
         self._resumed = state
         for part, one in zip(self._parts, saved, strict=True):
-            for generator, drawn in zip(own_generators(part), one["generators"], strict=True):
-                generator.set_state(drawn)
+            _set_generators(part, one["generators"])
             load_states(_samplers(part), one.get("samplers", []))
             if one["state"] is not None and _has_state(part):
-                part.load_state_dict(one["state"])
+                self._unopened = True
+                _load_state(part, one)
 
     # going through
 
@@ -110,43 +112,88 @@ class Place:
         self._ahead = None
         stateful = any(map(_has_state, self._parts))
         ahead, over = (self._look_ahead, self._forget_ahead) if stateful else (None, None)
-        if stateful and not skip and resumed is not None and resumed.get("left_early"):
-            # What it was loaded with is in the middle of an epoch that is over: the next iteration is another one.
-            for part in filter(_has_state, self._parts):
-                iter(part)
+        if self._unopened and not skip:
+            self._leave_behind(resumed)
         self._left_early = stateful
+        self._begun = True  # one that was never opened is not asked: it would open itself, and draw for that
         if not skip:
             for positions in self._positions:
                 if positions is not None:
                     positions.begin_anew()  # an epoch that was resumed at its very end has asked for nothing
             if None in self._positions:
                 self._began = random_state()
+            self._unopened = False
             return Start(look_ahead=ahead, over=over)
+        opened = self._put_back()
+        combined = None if stream is self.running[0] else stream
         if stateful:
             self._began = self._began if resumed is None else resumed["began"]
-            return Start(inside=skip, look_ahead=ahead, over=over)
+            if combined is not None and resumed is not None:
+                self._begin_beside(combined, skip, resumed)
+            return Start(inside=skip, opened=opened, look_ahead=ahead, over=over)
         now = random_state()
-        combined = None if stream is self.running[0] else stream
         if resumed is None or not self._can_begin_inside(combined):
             if resumed is not None and resumed["began"] is not None:
                 self._began = resumed["began"]
                 set_random_state(self._began)
             return Start(unread=skip, left_out=_Reading(skip, now).end)
-        done = [skip] if combined is None else _done_of_each(combined, skip)
-        drawn = [[generator.get_state() for generator in own_generators(part)] for part in self._parts]
-        everything = zip(self._positions, resumed["parts"], done, drawn, strict=True)
+        self._begin_inside([skip] if combined is None else _done_of_each(combined, skip), resumed)
+        return Start(inside=skip, opened=opened)
+
+    def _begin_inside(self, done: list[int], resumed: dict[str, Any]) -> None:
+        everything = zip(self._positions, resumed["parts"], done, self._drawn(), strict=True)
         for positions, one, batch, states in everything:
             if positions is not None and batch and one["order"] is not None:
                 positions.begin_at(batch, one["order"], states)
 
+    def _begin_beside(self, combined: "CombinedLoader", skip: int, resumed: dict[str, Any]) -> None:
+        """Of several loaders, some know by themselves where they are: have the others begin at the same batch."""
+        known = [_has_state(part) or positions is not None for part, positions in self._pairs()]
+        lasting = all(map(keeps_its_length, self._parts)) or all(map(_has_state, self._parts))
+        if combined.mode == "sequential" or not (all(known) and lasting and combined.iterates_as_written()):
+            warnings.warn(
+                f'In the middle of an epoch of several training loaders in mode "{combined.mode}", of which some know '
+                "where they are (state_dict, load_state_dict), not all can go on exactly where they were: this epoch "
+                "may repeat batches or leave some out. Save at the end of epochs, or use DataLoaders of torch.",
+                category=PossibleUserWarning,
+                stacklevel=2,
+            )
+        if all(map(_has_state, self._parts)) or not lasting:
+            return
+        self._begin_inside(_done_of_each(combined, skip), resumed)
+
+    def _pairs(self) -> list[tuple[Any, Positions | None]]:
+        return list(zip(self._parts, self._positions, strict=True))
+
+    def _put_back(self) -> Callable[[], None]:
+        """What is to be called when the loaders are open, for the random numbers to be what they are now.
+
+        A DataLoader draws a seed for its workers when it is opened; the saved run had done that before.
+        """
+        now, drawn = random_state(), self._drawn()
+
         def opened() -> None:
-            # A DataLoader draws a seed for its workers when it is opened; the saved run had done that before.
+            self._unopened = False
             set_random_state(now)
             for part, states in zip(self._parts, drawn, strict=True):
-                for generator, state in zip(own_generators(part), states, strict=True):
-                    generator.set_state(state)
+                _set_generators(part, states)
 
-        return Start(inside=skip, opened=opened)
+        return opened
+
+    def _drawn(self) -> list[list[torch.Tensor]]:
+        return [[generator.get_state() for generator in own_generators(part)] for part in self._parts]
+
+    def _leave_behind(self, resumed: dict[str, Any] | None) -> None:
+        """An epoch begins, and loaders were given a state and not opened since.
+
+        Where that is from the middle of an epoch that is over, the next iteration has to be another one.
+        """
+        if resumed is not None and not resumed.get("left_early"):
+            return
+        put_back = self._put_back()
+        for part in filter(_has_state, self._parts):
+            iter(part)
+        put_back()
 
     def _can_begin_inside(self, combined: "CombinedLoader | None") -> bool:
         placed = all(positions is not None for positions in self._positions)
@@ -196,6 +243,20 @@ def _done_of_each(combined: "CombinedLoader", skip: int) -> list[int]:
         done.append(int(min(skip, each, limit)))
         skip -= done[-1]
     return done
+
+
+def _load_state(part: Any, saved: Mapping[str, Any]) -> None:
+    """Have a loader that knows where it is go on there, with random numbers as they were saved."""
+    part.load_state_dict(saved["state"])
+    # torchdata's StatefulDataLoader only takes a note of its state. Asked where it is, it goes there, and draws from
+    # its generator: now, and not where an epoch begins, in which that was not drawn.
+    part.state_dict()
+    _set_generators(part, saved["generators"])
+
+
+def _set_generators(part: Any, states: list[torch.Tensor]) -> None:
+    for generator, state in zip(own_generators(part), states, strict=True):
+        generator.set_state(state)
 
 
 def _samplers(part: Any) -> list[Any]:

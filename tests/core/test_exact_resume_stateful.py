@@ -1,0 +1,39 @@
+"""Resuming with training loaders that know where they are: state_dict and load_state_dict, as torchdata has them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hookloop.utilities import CombinedLoader
+
+from . import interrupted
+from .interrupted import Case, Opening, assert_goes_on, run
+
+KINDS = [name for name in interrupted.LOADERS if name in ("knows where it is", "draws when opened", "one of two knows")]
+KINDS += [name for name in interrupted.LOADERS if name.endswith(" of those")]
+
+
+@pytest.mark.parametrize("limits", [{}, {"limit_train_batches": 2}], ids=["all of it", "left early"])
+@pytest.mark.parametrize("loader", KINDS)
+@pytest.mark.filterwarnings("ignore:There is nothing to train")
+def test_what_opening_a_loader_draws_is_drawn_as_often_as_without_a_pause(
+    loader: str, limits: dict[str, Any], tmp_path: Path
+) -> None:
+    case = Case(loader=loader, batches=4, validation=1, arguments={"max_epochs": 3, "val_check_interval": 2, **limits})
+    hooks = ("on_train_start", "on_train_batch_end", "on_validation_end", "on_train_epoch_end")
+    straight = run(case, tmp_path / "straight", turns=lambda number: True, hooks=hooks)
+    assert len(straight.moments) >= 3 * 4
+    for moment in straight.moments:
+        resumed = run(case, tmp_path / "resumed", ckpt_path=moment.path, seed=100)
+        assert_goes_on(straight, moment, resumed)
+
+
+def test_what_cannot_go_on_in_the_middle_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        interrupted, "training_loader", lambda *args: CombinedLoader([Opening(3), Opening(3)], "sequential")
+    )
+    case = Case(batches=6, arguments={"max_epochs": 1})
+    straight = run(case, tmp_path, turns=lambda number: number == 3, hooks=("on_train_batch_end",))
+    with pytest.warns(UserWarning, match='in mode "sequential".*may repeat batches or leave some out'):
+        run(case, tmp_path / "resumed", ckpt_path=straight.moments[0].path)
