@@ -53,7 +53,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "largest": ({"monitor": "score", "save_top_k": 3, "mode": "max"}, {"val_check_interval": 0.5}),
     "by steps, waiting": ({"monitor": "score", "save_top_k": 2, "every_n_train_steps": 3}, {"val_check_interval": 2}),
     "by steps, training loss": ({"monitor": "loss", "save_top_k": 2, "every_n_train_steps": 2}, {}),
-    "newest by steps": ({"every_n_train_steps": 5}, {}),
+    "newest by steps": ({"every_n_train_steps": 4}, {}),
     "by time": ({"train_time_interval": timedelta(seconds=3)}, {"val_check_interval": 2}),
     "one name": ({"monitor": "score", "filename": "best"}, {"val_check_interval": 1}),
     "a link": ({"monitor": "score", "save_last": "link"}, {"val_check_interval": 2}),
@@ -162,3 +162,13 @@ def test_gone_without_notice_and_resumed_from_the_last_file(
         resumed = stopped.fit(ckpt_path="last" if saved else None)
 
         assert stopped.outcome(resumed) == expected, f"stopped in batch {stop_at}"
+
+
+def test_what_was_saved_on_being_asked_to_end_stays_the_last_where_nothing_is_saved_after_it(
+    tmp_path: Path, batches: Callable[[int], DataLoader[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS, "rarely", ({"every_n_train_steps": 5}, {}))
+    stopped = Experiment(tmp_path, "rarely", batches)
+    stopped.fit(STEPS - 1)
+    files = stopped.outcome(stopped.fit(ckpt_path="last"))["files"]
+    assert {name: steps for name, (steps, _) in files.items()} == {"epoch=2-step=10.ckpt": 10, "last.ckpt": STEPS - 1}
