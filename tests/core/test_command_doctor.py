@@ -184,6 +184,33 @@ def test_everything_that_is_wrong_is_told_at_once_and_for_programs_too(site: Sit
     ]
 
 
+def test_all_five_are_named_with_their_mends_and_the_trainer_says_the_same(
+    site: Site, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, (package, _) in enumerate(BROKEN.values()):
+        install(site, f"acme-{number}", **package)
+    install(site, "bar-one", BAR)
+    install(site, "bar-two", BAR)
+
+    said = [line.strip() for line in shell("doctor", "--no-cost").out.splitlines()]
+
+    about_factories = [line.strip() for line in told_by_the_trainer().splitlines()]
+    assert about_factories[0] == "4 registered callback factories are broken:"
+    assert set(about_factories[1:-2]) <= set(said)
+    off = "HOOKLOOP_DISABLE_CALLBACKS=acme_0,acme_1,acme_2,acme_3"
+    assert about_factories[-2] == f"To go on without any of these: {off}"
+    # Who does as it says is told of the bars next, by the Trainer and by the doctor.
+    monkeypatch.setenv(*off.split("="))
+    about_bars = [line.strip() for line in told_by_the_trainer().splitlines()]
+    assert about_bars[1].endswith(f"switched off by {off},bar_one")
+    said_next = shell("doctor", "--no-cost")
+    assert set(about_bars) <= {line.strip() for line in said_next.out.splitlines()}
+    assert said_next.out.splitlines()[-1] == "1 problem found."
+    monkeypatch.setenv(*f"{off},bar_one".split("="))
+    assert shell("doctor", "--no-cost").code == 0
+    assert [type(callback).__name__ for callback in Trainer(logger=False).callbacks] == ["Bar"]
+
+
 def test_a_class_that_cannot_be_had_is_named_once_for_its_package(site: Site, shell: Shell) -> None:
     site.install(
         "acme", classes={"One": "acme:One", "Two": "acme:Two"}, modules={"acme": "raise OSError('no such device')"}
