@@ -1,5 +1,6 @@
 """What a save means, for every hook: the table of docs/exact-resume.md, row by row."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,32 @@ def test_a_run_that_was_asked_to_stop_stops_after_a_resume_too(tmp_path: Path) -
     ):
         resumed.fit(Regression(), loader(), ckpt_path=path)
     assert_same_training(straight, resumed)
+    assert resumed.current_epoch == 2
+
+
+class TakesBack(Callback):
+    def on_train_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+        trainer.should_stop = False
+
+
+def test_who_takes_the_request_back_goes_on_and_hears_no_warning(tmp_path: Path) -> None:
+    path = tmp_path / "stopped.ckpt"
+    trainer_in(tmp_path, Stops(), Saves("on_train_epoch_end", path, n=2), max_epochs=5).fit(Regression(), loader())
+    resumed = trainer_in(tmp_path, TakesBack(), max_epochs=5)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="There is nothing to train")
+        resumed.fit(Regression(), loader(), ckpt_path=path)
+    assert resumed.current_epoch == 5
+
+
+def test_a_run_that_was_saved_after_its_end_is_not_told_of_a_hook_that_does_not_come(tmp_path: Path) -> None:
+    path = tmp_path / "ended.ckpt"
+    first = trainer_in(tmp_path, Stops(), max_epochs=5)
+    first.fit(Regression(), loader())
+    first.save_checkpoint(path)
+    resumed = trainer_in(tmp_path, TakesBack(), max_epochs=5)
+    with pytest.warns(UserWarning, match=r"raise max_epochs or max_steps above what they were\.$"):
+        resumed.fit(Regression(), loader(), ckpt_path=path)
     assert resumed.current_epoch == 2
 
 

@@ -12,8 +12,6 @@ from hookloop.view import TrainerView
 
 from acme_callbacks import Budget
 
-pytestmark = pytest.mark.filterwarnings("ignore:There is nothing to train")
-
 
 class Clock:
     """A clock that goes when it is told to."""
@@ -145,6 +143,7 @@ def test_time_between_two_runs_is_not_counted(tmp_path: Path) -> None:
     assert resumed.used_seconds == 6 * 3600
 
 
+@pytest.mark.filterwarnings("ignore:There is nothing to train")
 def test_a_restarted_job_with_the_same_budget_trains_nothing_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +159,7 @@ def test_a_restarted_job_with_the_same_budget_trains_nothing_more(
         assert capsys.readouterr().out == "Budget: training ends, 6 of 6 steps are taken.\n"
 
 
+@pytest.mark.filterwarnings("error:There is nothing to train")
 @pytest.mark.parametrize("at_step", [6, 99], ids=["saved in the batch that ended it", "saved at the end of its epoch"])
 def test_a_restarted_job_with_a_larger_budget_goes_on_as_if_it_always_had_it(at_step: int, tmp_path: Path) -> None:
     path = tmp_path / "saved.ckpt"

@@ -56,8 +56,12 @@ def train(run: Run, go_on: GoOn | None = None, *, restarted: bool = False) -> No
         return
     # A run that was saved in the step which reached its limit still has the end of that epoch to go through, and one
     # that was saved at the end of its last epoch the end of training.
+    asked_to_stop = False
     if not _is_inside_an_epoch(run) and (limit_reached(run) or may_stop(run)):
-        _say_why_nothing_is_trained(run, restarted)
+        # Where training begins, on_train_start may take back what the saved run was asked for.
+        asked_to_stop = not limit_reached(run) and go_on is not None and not progress.ended
+        if not asked_to_stop:
+            _say_why_nothing_is_trained(run, restarted)
         if go_on is None or progress.ended:
             if go_on is not None:
                 go_on(False, False)
@@ -77,6 +81,8 @@ def train(run: Run, go_on: GoOn | None = None, *, restarted: bool = False) -> No
         run.hooks.on_train_start()
         if go_on is not None:
             go_on(True, _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)))
+        if asked_to_stop and may_stop(run):
+            _say_why_nothing_is_trained(run, restarted)
         while _is_inside_an_epoch(run) or not (limit_reached(run) or may_stop(run)):
             if run.state.attention:
                 attend(run)
@@ -94,9 +100,11 @@ def _say_why_nothing_is_trained(run: Run, restarted: bool) -> None:
     if reason is not None:
         text = f"{reason}={getattr(run.limits, reason)} is reached {where}. Raise it to go on: trainer.{reason} = ...."
     else:
+        # Who was at the end of training goes through on_train_start no more.
+        other = "" if progress.ended else ", or set trainer.should_stop = False in on_train_start"
         text = (
             f"the run was asked to stop before it was saved {where}. To go on all the same, raise max_epochs or "
-            "max_steps above what they were, or set trainer.should_stop = False in on_train_start."
+            f"max_steps above what they were{other}."
         )
     if restarted:
         from hookloop.rank_zero import rank_zero_info  # rarely said
