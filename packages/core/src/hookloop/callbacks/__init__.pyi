@@ -6,6 +6,8 @@ from hookloop.callback import Order as Order
 from hookloop_callbacks_checkpoint import ModelCheckpoint as ModelCheckpoint
 from hookloop_callbacks_checkpoint import OnExceptionCheckpoint as OnExceptionCheckpoint
 from hookloop_callbacks_checkpoint import RequeueOnSignal as RequeueOnSignal
+from hookloop_callbacks_monitoring import EarlyStopping as EarlyStopping
+from hookloop_callbacks_monitoring import LearningRateMonitor as LearningRateMonitor
 from hookloop_callbacks_progress import ProgressBar as ProgressBar
 from hookloop_callbacks_progress import TQDMProgressBar as TQDMProgressBar
 

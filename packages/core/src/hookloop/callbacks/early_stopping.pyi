@@ -1,0 +1,2 @@
+from hookloop_callbacks_monitoring import EarlyStopping as EarlyStopping
+from hookloop_callbacks_monitoring import EarlyStoppingReason as EarlyStoppingReason
