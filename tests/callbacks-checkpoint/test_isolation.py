@@ -12,3 +12,12 @@ def test_importing_hookloop_does_not_ask_for_this_package(imported_by: Callable[
 
     assert "hookloop" in imported
     assert not {name for name in imported if name.startswith("hookloop_callbacks")}
+
+
+def test_no_file_of_it_imports_what_it_does_not_declare_to_need(
+    distributions_used_by: Callable[[str], frozenset[str]], declared_by: Callable[[str], frozenset[str]]
+) -> None:
+    used = distributions_used_by("hookloop_callbacks_checkpoint")
+
+    assert "hookloop-callbacks-checkpoint" in used
+    assert used <= declared_by("hookloop-callbacks-checkpoint")

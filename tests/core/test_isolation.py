@@ -17,3 +17,12 @@ def test_importing_hookloop_asks_for_no_callback_package_and_nothing_that_one_br
     assert not {name for name in top if name.startswith("hookloop_callbacks")}
     assert not top & {"psutil", "rich", "tensorboard", "tqdm"}
     assert "torch.utils.tensorboard" not in imported
+
+
+def test_no_file_of_it_imports_what_it_does_not_declare_to_need(
+    distributions_used_by: Callable[[str], frozenset[str]], declared_by: Callable[[str], frozenset[str]]
+) -> None:
+    used = distributions_used_by("hookloop")
+
+    assert "hookloop" in used
+    assert used <= declared_by("hookloop")
