@@ -1,17 +1,19 @@
-"""Reading a checkpoint: every byte is checked before anything is made of it, and no code of the file is run."""
+"""Reading a checkpoint: nothing comes of a file before every byte of it was checked, and none of its code is run."""
 
 import errno
+import io
 import os
 import pickle
 import re
 import tempfile
+import threading
 import zipfile
 import zlib
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -21,6 +23,9 @@ from hookloop.storage.disk_errors import explained
 from hookloop.storage.files import is_file, list_checkpoints
 from hookloop.storage.paths import is_remote, local_path
 from hookloop.storage.remote import download
+
+_CHUNK = 2**20
+"""Bytes that are checked at once."""
 
 
 def check_is_there(path: str | os.PathLike[str]) -> None:
@@ -85,7 +90,8 @@ def _opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _verify(file: IO[bytes], source: object) -> None:
+def _verify(file: IO[bytes], source: object, records: Callable[[zipfile.ZipInfo], bool] = lambda record: True) -> None:
+    """Check these records, and that the file is what it seems to be."""
     try:
         if not zipfile.is_zipfile(file):
             file.seek(0)
@@ -93,7 +99,9 @@ def _verify(file: IO[bytes], source: object) -> None:
                 return
             raise zipfile.BadZipFile("its end is missing")
         with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
+            damaged = next(
+                (one.filename for one in archive.infolist() if records(one) and _differs(archive, one)), None
+            )
     except OSError as error:
         if error.errno == errno.EINVAL:  # it points to bytes before its beginning
             raise _damaged(source, f"{type(error).__name__}: {error}") from error
@@ -102,6 +110,101 @@ def _verify(file: IO[bytes], source: object) -> None:
         raise _damaged(source, f"{type(error).__name__}: {error}") from error
     if damaged is not None:
         raise _damaged(source, f"the checksum of its record {damaged!r} is another one")
+
+
+def _differs(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(record) as contents:
+            while contents.read(_CHUNK):
+                pass
+    except zipfile.BadZipFile:
+        return True
+    return False
+
+
+def _is_data(record: zipfile.ZipInfo) -> bool:
+    """Whether a record is the elements of tensors alone."""
+    return "/data/" in record.filename
+
+
+@contextmanager
+def _verified(file: IO[bytes], source: object, beside: bool) -> Iterator[None]:
+    """Check a file, and do something with it meanwhile; what comes of that is of use only if this raises nothing.
+
+    The elements of tensors, which are nearly all of a file, are checked by a second thread beside what is done in the
+    body; everything else before it.
+
+    Args:
+        file: the file.
+        source: where it was, for messages.
+        beside: whether that may be; False checks all of it first. So is a file that no second reader can read.
+    """
+    thread: threading.Thread | None = None
+    found: list[Exception] = []
+
+    def check() -> None:
+        try:
+            _verify(cast(IO[bytes], _SecondReader(file)), source, _is_data)
+        except Exception as error:  # noqa: BLE001 - raised below
+            found.append(error)
+
+    if beside and _SecondReader.can_read(file):
+        _verify(file, source, lambda record: not _is_data(record))
+        thread = threading.Thread(target=check, name="hookloop checkpoint verifier")
+        with suppress(RuntimeError):  # no thread is to be had
+            thread.start()
+    if thread is None or thread.ident is None:
+        _verify(file, source)
+        thread = None
+    file.seek(0)
+    try:
+        yield
+    except Exception:
+        if thread is not None:
+            thread.join()
+        if found:
+            raise found[0] from None  # whatever it led to
+        raise
+    finally:
+        if thread is not None:
+            thread.join()
+    if found:
+        raise found[0]
+
+
+class _SecondReader(io.RawIOBase):
+    """Reads an open file from positions of its own: the same file, whatever has taken its name meanwhile."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._descriptor = file.fileno()
+        self._size = os.fstat(self._descriptor).st_size
+        self._position = 0
+
+    @staticmethod
+    def can_read(file: IO[bytes]) -> bool:
+        """Whether it is a file of this machine, on a system that has such reads."""
+        return isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO) and hasattr(os, "preadv")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if position < 0:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        self._position = position
+        return position
+
+    def tell(self) -> int:
+        return self._position
 
 
 def _damaged(source: object, cause: str) -> DamagedCheckpointError:
@@ -138,7 +241,9 @@ and nothing is imported for it."""
 def read_checkpoint(
     path: str | os.PathLike[str] | IO[bytes], weights_only: bool = True, map_location: Any = "cpu"
 ) -> dict[str, Any]:
-    """Read a checkpoint, after `verify_checkpoint`.
+    """Read a checkpoint, and check every byte as `verify_checkpoint` does; a damaged one is never returned.
+
+    A second thread checks the elements of tensors while they are loaded; with weights_only=False all is checked first.
 
     Args:
         path: the file, here or remote, or a binary file object that is open for reading and can seek.
@@ -149,9 +254,8 @@ def read_checkpoint(
     Raises:
         CheckpointError: there is no such file, it is damaged, or it holds objects that weights_only refuses.
     """
-    with _opened(path) as file:
-        _verify(file, path)
-        file.seek(0)
+    # Code of the file runs after every byte was checked.
+    with _opened(path) as file, _verified(file, path, beside=weights_only):
         try:
             with torch.serialization.safe_globals(_HARMLESS):
                 checkpoint = torch.load(file, map_location=map_location, weights_only=weights_only)
