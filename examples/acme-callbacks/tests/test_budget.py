@@ -1,5 +1,6 @@
 """Budgets that end runs, and what a restarted job does with what is left."""
 
+import importlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from hookloop import Callback, LightningModule, Order, Trainer
 from hookloop.errors import MisconfigurationError
-from hookloop.testing import TinyDataModule, TinyModule
+from hookloop.testing import TinyDataModule, TinyModule, run_on_ranks
 from hookloop.view import TrainerView
 
 from acme_callbacks import Budget
@@ -171,6 +172,7 @@ def test_a_restarted_job_with_a_larger_budget_goes_on_as_if_it_always_had_it(at_
     assert (trainer.global_step, budget.used_steps) == (9, 9)
 
 
+@pytest.mark.filterwarnings("ignore:There is nothing to train")
 def test_what_somebody_else_asked_for_is_not_taken_back(tmp_path: Path) -> None:
     class Stops(Callback):
         def on_train_batch_end(self, trainer: TrainerView, pl_module: LightningModule, *of_batch: Any) -> None:
@@ -203,6 +205,38 @@ def test_a_budget_that_joins_later_counts_from_there(tmp_path: Path) -> None:
     trainer = fit(tmp_path, budget := Budget(steps=3), ckpt_path=path)
 
     assert (trainer.global_step, budget.used_steps) == (7, 3)
+
+
+# New processes import it, and a file of tests is no module for them.
+ON_A_RANK = """
+from datetime import timedelta
+from acme_callbacks import Budget
+from hookloop import Callback, Trainer
+from hookloop.testing import TinyDataModule, TinyModule
+
+class Clock(Callback):
+    now = 0.0
+    def __call__(self):
+        return self.now
+    def on_train_batch_start(self, trainer, *arguments):
+        self.now += 3600 if trainer.global_rank == 0 else 60
+
+def steps(strategy, folder):
+    clock = Clock()
+    callbacks = [clock, Budget(wall_time=timedelta(hours=6), clock=clock)]
+    quiet = {"logger": False, "registered_callbacks": False, "default_root_dir": folder}
+    trainer = Trainer(strategy=strategy, callbacks=callbacks, max_epochs=3, **quiet)
+    trainer.fit(TinyModule(), datamodule=TinyDataModule(4))
+    return trainer.global_step
+"""
+
+
+def test_processes_whose_clocks_differ_end_after_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "on_a_rank.py").write_text(ON_A_RANK)
+    monkeypatch.syspath_prepend(tmp_path)
+    steps = importlib.import_module("on_a_rank").steps
+
+    assert run_on_ranks(steps, str(tmp_path)) == [6, 6]
 
 
 def test_min_steps_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
