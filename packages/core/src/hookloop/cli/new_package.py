@@ -36,11 +36,10 @@ _FILES = {
     "src/$module/counter.py": "counter.py.tmpl",
     "src/$module/factory.py": "factory.py.tmpl",
     "src/$module/py.typed": "py.typed.tmpl",
+    "tests/test_contract.py": "test_contract.py.tmpl",
     "tests/test_counter.py": "test_counter.py.tmpl",
     "tests/test_discovery.py": "test_discovery.py.tmpl",
 }
-# Needs hookloop.testing.
-_OF_THE_KIT = {"tests/test_contract.py": "test_contract.py.tmpl"}
 
 
 def add_to(commands: Any) -> None:
@@ -86,13 +85,12 @@ def write_package(name: str, into: Path) -> Path:
     if folder.exists() or folder.is_symlink():
         raise MisconfigurationError(f"{folder} is there already, and nothing in it is changed. Choose another name.")
     templates = files("hookloop.cli") / "templates"
-    chosen = _FILES | (_OF_THE_KIT if find_spec("hookloop.testing") is not None else {})
     try:
         into.mkdir(parents=True, exist_ok=True)
         beside = Path(mkdtemp(prefix=f".{name}-", dir=into))
         try:
             beside.chmod(0o755)
-            for target, template in chosen.items():
+            for target, template in _FILES.items():
                 path = beside / Template(target).substitute(words)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 text = (templates / template).read_text(encoding="utf-8")
