@@ -20,7 +20,5 @@ def test_its_classes_are_at_hookloop_callbacks() -> None:
 def test_max_time_needs_a_timer_which_it_does_not_have_yet() -> None:
     with pytest.raises(MisconfigurationError, match=r"callback of family 'timer'.* Pass one in callbacks, or drop max"):
         Trainer(max_time="00:01:00:00")
-    with pytest.raises(
-        ImportError, match=r"^Timer is in hookloop-callbacks-monitoring, which is .* too old"
-    ):
+    with pytest.raises(ImportError, match=r"^Timer is in hookloop-callbacks-monitoring, which is .* too old"):
         hookloop.callbacks.Timer  # noqa: B018
