@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hookloop.checkpoint_file import reading
-from hookloop.checkpoint_file.reading import read_checkpoint
+from hookloop.checkpoint_file.reading import read_checkpoint, verify_checkpoint
 from hookloop.checkpoint_file.writing import write_checkpoint
 from hookloop.errors import DamagedCheckpointError
 
@@ -125,3 +125,14 @@ def test_a_file_that_takes_the_name_meanwhile_is_not_the_one_that_is_checked(tmp
 
         assert second.read() == contents
         assert file.tell() == 10
+
+
+def test_a_table_of_contents_with_another_length_is_damage_though_every_checksum_is_right(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ckpt")
+    contents = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        contents[archive.start_dir + 20] ^= 1  # the compressed size of the first record
+    path.write_bytes(contents)
+
+    with pytest.raises(DamagedCheckpointError, match=r"checksum of its record 'a?.*data\.pkl'"):
+        verify_checkpoint(path)

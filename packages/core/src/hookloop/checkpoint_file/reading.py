@@ -113,6 +113,8 @@ def _verify(file: IO[bytes], source: object, records: Callable[[zipfile.ZipInfo]
 
 
 def _differs(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    if record.compress_type == zipfile.ZIP_STORED and record.compress_size != record.file_size:
+        return True  # zipfile does not look at it, and torch refuses to read such a record
     try:
         with archive.open(record) as contents:
             while contents.read(_CHUNK):
