@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from hookloop import LambdaCallback
+from hookloop import LambdaCallback, Trainer
 from hookloop.errors import SIGTERMException
 from hookloop.loaders.workers import shut_down
 
@@ -131,6 +131,44 @@ class Dies(Dataset[Any]):
             os.kill(os.getppid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
         return self.data[index]
+
+
+class DiesAfter(Dies):
+    """The worker ends its parent and itself when it has read so many samples."""
+
+    def __getitem__(self, index: int) -> Any:
+        if self.sample == 0:
+            os.kill(os.getppid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.sample -= 1
+        return self.data[index]
+
+
+@pytest.mark.parametrize("generator", [None, 5], ids=["global", "own generator"])
+@pytest.mark.parametrize("dies_at", [0, 1, 2])
+def test_a_shuffled_epoch_whose_first_batch_never_came_has_the_same_order_when_it_is_resumed(
+    dies_at: int, generator: int | None, tmp_path: Path
+) -> None:
+    def shuffled(dataset: Any = None) -> DataLoader[Any]:
+        own = None if generator is None else torch.Generator().manual_seed(generator)
+        return with_workers(dataset, num_workers=1, prefetch_factor=1, shuffle=True, generator=own)
+
+    def fit(loader: DataLoader[Any], *callbacks: Any, ckpt_path: Path | None = None) -> Trainer:
+        torch.manual_seed(1)
+        trainer = trainer_in(tmp_path, *callbacks)
+        trainer.fit(Regression(), loader, ckpt_path=ckpt_path)
+        return trainer
+
+    whole, path = fit(shuffled()), tmp_path / "saved.ckpt"
+
+    # The first process gets no batch, the second one gets some, the third one none of those that it wanted.
+    for n, ckpt_path in [(0, None), (dies_at, path), (0, path)]:
+        listener, dataset = Listener(path), DiesAfter(2 * n)
+        with pytest.raises(SIGTERMException):
+            fit(shuffled(dataset), listener, ckpt_path=ckpt_path)
+        assert listener.heard == PREEMPTED
+
+    assert_same_training(fit(shuffled(), ckpt_path=path), whole)
 
 
 @pytest.mark.parametrize("persistent", [False, True])

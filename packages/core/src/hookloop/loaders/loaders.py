@@ -246,6 +246,8 @@ class Loaders:
 
     def tell_epoch(self, stage: str, epoch: int) -> None:
         """Tell samplers that shuffle by epoch which one it is, as torch's DistributedSampler asks for."""
+        if stage == "train" and self.place is not None:
+            self.place.tell_epoch()
         told: list[Any] = []
         for part in self.parts[stage]:
             batch_sampler = getattr(part, "batch_sampler", None)
@@ -268,6 +270,11 @@ class Loaders:
         start = self.place.start(stream, skip) if training and self.place is not None else Start(unread=skip)
         iterator, sure = self._open(stream, start)
         return iterate(iterator, batches, skip, sure, start, whole=batches >= length(stream))
+
+    def rewind(self, done: int) -> None:
+        """Nothing more comes of training's loaders; see `Place.rewind`."""
+        if self.place is not None:
+            self.place.rewind(done)
 
     def _open(self, stream: Any, start: Start) -> tuple[Iterator[Any], bool]:
         """An iterator of a stream's batches, and whether as many are sure to come as it promises."""

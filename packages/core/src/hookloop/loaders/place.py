@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -45,6 +45,7 @@ class Place:
         self._begun: bool = before is not None and before._begun and any(before._of(part) for part in parts)
         self._unopened = False
         self._resumed: dict[str, Any] | None = None
+        self._opening: _Opening | None = None
 
     def _of(self, part: Any) -> tuple[Any, Positions | None] | None:
         for known, running, positions in zip(self._parts, self.running, self._positions, strict=True):
@@ -108,6 +109,7 @@ class Place:
             stream: what is gone through: `running[0]`, or the CombinedLoader of `running`.
             skip: batches that are done.
         """
+        self._opening = _Opening(skip, random_state(), self._drawn(), self._resumed)
         resumed, self._resumed = self._resumed, None
         self._ahead = None
         stateful = any(map(_has_state, self._parts))
@@ -195,6 +197,26 @@ class Place:
             iter(part)
         put_back()
 
+    def tell_epoch(self) -> None:
+        """An epoch begins, and nothing is open yet."""
+        self._opening = None
+
+    def rewind(self, done: int) -> None:
+        """Make it as if the loaders had not been opened, if no batch has come of it: opening them draws an order.
+
+        Loaders that have a state of their own keep it.
+
+        Args:
+            done: the batches of the epoch that are done.
+        """
+        opening, self._opening = self._opening, None
+        if opening is None or opening.skip != done or any(map(_has_state, self._parts)):
+            return
+        set_random_state(opening.random)
+        for part, states in zip(self._parts, opening.drawn, strict=True):
+            _set_generators(part, states)
+        self._resumed = opening.resumed
+
     def _can_begin_inside(self, combined: "CombinedLoader | None") -> bool:
         placed = all(positions is not None for positions in self._positions)
         if combined is None or not placed:
@@ -208,6 +230,22 @@ class Place:
     def _forget_ahead(self, at_its_end: bool) -> None:
         """The epoch is over: what the loaders know now is where the next one begins."""
         self._ahead, self._left_early = None, not at_its_end
+
+
+class _Opening(NamedTuple):
+    """How things were before an epoch's loaders were opened.
+
+    Attributes:
+        skip: the batches that were done.
+        random: the random state.
+        drawn: the states of the loaders' own generators.
+        resumed: what they had been loaded with and had not used yet.
+    """
+
+    skip: int
+    random: dict[str, Any]
+    drawn: list[list[torch.Tensor]]
+    resumed: dict[str, Any] | None
 
 
 class _Reading:

@@ -108,6 +108,7 @@ def preemptible(run: Run) -> Iterator[None]:
             if (told := told_as_torch_does(raised)) is not None:
                 raise told from raised
             raise
+        run.loaders.rewind(run.progress.batch)
         end_preempted(run)
 
 
