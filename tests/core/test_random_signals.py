@@ -16,7 +16,7 @@ import pytest
 
 from hookloop.checkpoint_file import read_checkpoint
 
-RUNS = 60
+RUNS = 80
 DEADLINE_S = 25
 
 PROGRAM = '''
@@ -108,6 +108,8 @@ def child(seed, folder, ready):
 
     def send():
         for number in chosen:
+            with (folder / "sent").open("a") as sent:  # before it: what a signal does may be to raise
+                print(number, file=sent)
             os.kill(os.getpid(), number)
 
     torch.manual_seed(seed)
@@ -193,11 +195,10 @@ def run(seed):
         for _ in range(draw.choice((1, 1, 2, 3))):
             select.select([], [], [], max(0.0, until - time.monotonic()))
             until = time.monotonic() + draw.uniform(0.0, 0.02)
-            try:
-                os.kill(pid, draw.choice(SIGNALS))
-                sent += 1
-            except ProcessLookupError:
-                break
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                break  # it is through, and nobody would hear
+            os.kill(pid, draw.choice(SIGNALS))
+            sent += 1
     over = time.monotonic() + deadline
     while time.monotonic() < over:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -227,6 +228,9 @@ def test_a_hundred_signals_at_random_moments_hang_nothing_and_leave_files_that_l
     allowed = {0, 130, 128 + signal.SIGTERM, 128 + signal.SIGUSR1}
     wrong = {seed: end for seed, (end, _) in results.items() if end not in allowed}
     assert not wrong, "\n".join((tmp_path / seed / "log").read_text()[-3000:] for seed in wrong)
+    told = sum(len(path.read_text().splitlines()) for path in tmp_path.glob("*/sent"))
+    assert told + sum(sent for _, sent in results.values()) >= 100, (told, results)
+    assert told >= 50  # those in the middle of something
     ends = {end for end, _ in results.values()}
     assert ends >= {130, 143, 138}  # or the moments missed
     left = sorted(tmp_path.glob("*/*"))
