@@ -9,6 +9,7 @@ from hookloop_callbacks_checkpoint import ModelCheckpoint
 
 class TestModelCheckpoint(CallbackContract):
     max_calls_per_step = 0
+    varying = ("run",)  # drawn anew by each run that is not a resumed one
 
     def callback(self) -> Callback:
         return ModelCheckpoint(save_last=True)
@@ -24,6 +25,7 @@ class TestModelCheckpoint(CallbackContract):
 
 class TestModelCheckpointOfTheBest(CallbackContract):
     max_calls_per_step = 0
+    varying = ("run",)  # drawn anew by each run that is not a resumed one
 
     def callback(self) -> Callback:
         return ModelCheckpoint(monitor="wavering", filename="{epoch}-{wavering:.1f}")

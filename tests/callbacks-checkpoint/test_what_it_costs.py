@@ -104,10 +104,11 @@ def test_one_that_saves_by_time_looks_at_the_clock_and_no_more(tmp_path: Path) -
     assert calls_per_step(tmp_path, by_time) <= looks + 6
 
 
-def test_one_for_exceptions_notes_where_each_step_begins(tmp_path: Path) -> None:
+def test_one_for_exceptions_has_the_beginning_of_each_window_kept(tmp_path: Path) -> None:
     bare = calls_per_step(tmp_path)
 
-    assert calls_per_step(tmp_path, OnExceptionCheckpoint(tmp_path)) <= bare + 6
+    # Random states, and copies of buffers: what an exception inside a batch needs to be resumed to the bit.
+    assert bare + 6 < calls_per_step(tmp_path, OnExceptionCheckpoint(tmp_path)) <= bare + 110
 
 
 def test_a_subclass_that_has_a_use_for_the_hook_is_called(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 The first tests start a program that trains without end, wait for a line that says where it is, and interrupt it.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,12 +22,14 @@ import torch
 import hookloop
 from hookloop import LambdaCallback
 
+from .fitting import Regression, loader, trainer_in
 from .planted_world import World, assert_clean_run, assert_failed, assert_idle, assert_the_next_runs_work, world_with
 from .planting import Fault
 
 CORE = str(Path(hookloop.__file__).parent)
 
 PROGRAM = '''
+import logging
 import multiprocessing
 import sys
 from pathlib import Path
@@ -508,3 +511,36 @@ def test_a_ctrl_c_that_only_a_worker_was_seen_to_get_is_a_keyboard_interrupt(
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert multiprocessing.active_children() == []
+
+
+def test_ctrl_c_while_a_record_is_logged_comes_when_it_is_written_and_leaves_no_lock_held(tmp_path: Path) -> None:
+    written: list[str] = []
+
+    class Pressed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            signal.raise_signal(signal.SIGINT)
+            written.append(record.getMessage())
+
+    logger = logging.getLogger("hookloop.test_interrupts")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = Pressed()
+    logger.addHandler(handler)
+
+    def log_once(trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 1:
+            logger.info("in the middle")
+
+    trainer = trainer_in(tmp_path, LambdaCallback(on_train_batch_end=log_once), max_epochs=-1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(Regression(), loader())
+        free = threading.Event()
+        other = threading.Thread(target=lambda: (handler.acquire(), handler.release(), free.set()))
+        other.start()
+        other.join(30)
+        assert free.is_set()
+    finally:
+        logger.removeHandler(handler)
+    assert written == ["in the middle"]
+    assert trainer.interrupted

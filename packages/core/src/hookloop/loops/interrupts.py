@@ -1,10 +1,17 @@
 """Ctrl-C: it is never lost, and while a run is being unwound it waits until everybody has been torn down."""
 
+import _thread
+import logging
+import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
+
+AGAIN_AFTER = 0.005
+"""Seconds after which a Ctrl-C is tried again that came while a record was being logged."""
 
 
 class DeferredInterrupts:
@@ -49,9 +56,27 @@ class DeferredInterrupts:
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         if not self._deferring:
+            if _is_logging(frame):
+                # Raised there, it can leave logging's lock held, and then whoever logs next waits forever. A thread of
+                # `threading` takes locks of its own when it is started, which this frame may hold too.
+                _thread.start_new_thread(_press_again, ())
+                return
             self.raised = True
             raise KeyboardInterrupt
         self.pressed += 1
         if self.pressed > 1:
             raise KeyboardInterrupt
         print("Finishing up. Press Ctrl-C again to interrupt what takes so long.", file=sys.stderr, flush=True)
+
+
+def _is_logging(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == logging.__file__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _press_again() -> None:
+    time.sleep(AGAIN_AFTER)
+    os.kill(os.getpid(), signal.SIGINT)
