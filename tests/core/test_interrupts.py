@@ -536,7 +536,13 @@ def test_ctrl_c_while_a_record_is_logged_comes_when_it_is_written_and_leaves_no_
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(Regression(), loader())
         free = threading.Event()
-        other = threading.Thread(target=lambda: (handler.acquire(), handler.release(), free.set()))
+
+        def take_the_lock() -> None:
+            handler.acquire()
+            handler.release()
+            free.set()
+
+        other = threading.Thread(target=take_the_lock)
         other.start()
         other.join(30)
         assert free.is_set()
