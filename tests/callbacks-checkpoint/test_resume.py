@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from hookloop import Trainer
 from hookloop_callbacks_checkpoint import ModelCheckpoint
 
 if TYPE_CHECKING:
@@ -213,3 +214,24 @@ def test_the_model_of_the_best_file_is_the_one_that_was_scored(runs: Runs, model
     model.load_state_dict(torch.load(checkpoint.best_model_path, weights_only=True)["state_dict"])
 
     assert model.steps.item() == 4.0
+
+
+def test_a_callback_that_the_module_brings_anew_for_a_test_names_the_files_of_the_fit(
+    model: Scripted, batches: Callable[[int], DataLoader[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    brought: list[ModelCheckpoint] = []
+
+    def configure_callbacks() -> list[ModelCheckpoint]:
+        brought.append(ModelCheckpoint(dirpath=tmp_path / "kept", save_last=True))
+        return brought[-1:]
+
+    monkeypatch.setattr(model, "configure_callbacks", configure_callbacks, raising=False)
+    trainer = Trainer(max_epochs=1, logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer.fit(model, batches(2))
+    trainer.test(model, batches(2), ckpt_path="best", verbose=False)
+
+    first, anew = brought
+    assert anew is not first
+    assert anew.best_model_path == first.best_model_path == str(tmp_path / "kept" / "epoch=0-step=2.ckpt")
+    assert anew.last_model_path == first.last_model_path == str(tmp_path / "kept" / "last.ckpt")

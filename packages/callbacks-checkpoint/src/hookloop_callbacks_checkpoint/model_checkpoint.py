@@ -329,10 +329,11 @@ class ModelCheckpoint(CheckpointAttributes):
         record = Record.from_state(state_dict)
         if (state_dict.get("monitor"), state_dict.get("mode")) != (self.monitor, self.mode):
             record = Record(last=record.last)
+        before = state_dict.get("dirpath")
         if self._trainer is None or self._dirpath is None:
-            self._record = record
+            # In a test or a prediction, where the files of the fit are only named.
+            self._record = record.mapped(lambda path: files.join(before, path) if before and path else path)
         else:
-            before = state_dict.get("dirpath")
             self._record = self._ownership.take_over(self._trainer, record, self._dirpath, before)
 
     # when to save
