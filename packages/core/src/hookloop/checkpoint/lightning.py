@@ -241,7 +241,8 @@ def go_on_inside(loaders: Loaders, checkpoint: Mapping[str, Any], epoch: int, ba
         return
     state = loaders.state_dict()
     parts = (state["train"] or {}).get("parts", [])
-    stateful = [part for part in parts if part["state"] is not None]
+    knowing = [] if loaders.place is None else loaders.place.stateful
+    stateful = [part for part, knows in zip(parts, knowing, strict=False) if knows]
     kept = checkpoint["loops"]["fit_loop"].get("state_dict", {}).get("combined_loader", [])
     if len(kept) == len(stateful):
         for part, one in zip(stateful, kept, strict=True):

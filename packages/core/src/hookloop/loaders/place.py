@@ -75,6 +75,11 @@ class Place:
             ],
         }
 
+    @property
+    def stateful(self) -> list[bool]:
+        """Which of the loaders know by themselves where they are."""
+        return [_has_state(part) for part in self._parts]
+
     def _own_states(self) -> list[Any]:
         return [part.state_dict() if _has_state(part) else None for part in self._parts]
 
