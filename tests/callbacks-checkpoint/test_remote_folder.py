@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,8 +16,6 @@ from hookloop_callbacks_checkpoint import ModelCheckpoint
 
 if TYPE_CHECKING:
     from conftest import Runs
-
-pytestmark = pytest.mark.skipif(find_spec("hookloop.storage") is None, reason="this core keeps files in local folders")
 
 
 @pytest.fixture

@@ -226,9 +226,9 @@ def test_a_build_that_only_its_own_index_has_is_marked(site: Site, shell: Shell)
 
 def test_what_was_installed_from_a_folder_is_marked(site: Site, shell: Shell) -> None:
     site.install("acme", "2.0", classes={"One": "acme:One"})
-    (site.path / "acme-2.0.dist-info" / "direct_url.json").write_text('{"url": "file:///work/acme", "dir_info": {}}')
+    (site.path / "acme-2.0.dist-info" / "direct_url.json").write_text('{"url": "file:///folder/acme", "dir_info": {}}')
 
-    assert "# acme was installed from file:///work/acme\n" in shell("lock").out
+    assert "# acme was installed from file:///folder/acme\n" in shell("lock").out
 
 
 def test_the_pins_are_what_pip_takes_for_constraints(site: Site, shell: Shell) -> None:
