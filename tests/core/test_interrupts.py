@@ -3,8 +3,6 @@
 The first tests start a program that trains without end, wait for a line that says where it is, and interrupt it.
 """
 
-import logging
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,12 +15,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
-import torch
 
 import hookloop
 from hookloop import LambdaCallback
 
-from .fitting import Regression, loader, trainer_in
 from .planted_world import World, assert_clean_run, assert_failed, assert_idle, assert_the_next_runs_work, world_with
 from .planting import Fault
 
@@ -462,91 +458,3 @@ def test_a_ctrl_c_at_any_moment_of_the_teardown_reaches_everyone_and_the_caller(
     assert world.trainer.interrupted
     assert_idle(world)
     assert_the_next_runs_work(world, "fit")
-
-
-def test_a_ctrl_c_that_only_a_worker_was_seen_to_get_is_a_keyboard_interrupt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python swallows what is raised in a `__del__`, and the terminal sends the signal to workers, too."""
-
-    class Dropped:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGINT)
-
-    class Points(torch.utils.data.Dataset[torch.Tensor]):
-        def __len__(self) -> int:
-            return 64
-
-        def __getitem__(self, index: int) -> torch.Tensor:
-            return torch.zeros(1)
-
-    class Interrupted(hookloop.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-            if batch_idx == 3:
-                Dropped()
-                for child in multiprocessing.active_children():
-                    child.kill()
-            return self.weight.sum()
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    heard: list[str] = []
-    listener = LambdaCallback(on_exception=lambda trainer, module, exception: heard.append(type(exception).__name__))
-    trainer = hookloop.Trainer(
-        max_epochs=1, logger=False, default_root_dir=tmp_path, callbacks=listener, registered_callbacks=False
-    )
-    data = torch.utils.data.DataLoader(Points(), num_workers=2)
-    swallowed: list[type[BaseException] | None] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: swallowed.append(unraisable.exc_type))
-    with pytest.raises(KeyboardInterrupt) as caught:
-        trainer.fit(Interrupted(), data)
-
-    assert swallowed == [KeyboardInterrupt]
-    assert heard == ["KeyboardInterrupt"]
-    assert isinstance(caught.value.__cause__, RuntimeError)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert multiprocessing.active_children() == []
-
-
-def test_ctrl_c_while_a_record_is_logged_comes_when_it_is_written_and_leaves_no_lock_held(tmp_path: Path) -> None:
-    written: list[str] = []
-
-    class Pressed(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            signal.raise_signal(signal.SIGINT)
-            written.append(record.getMessage())
-
-    logger = logging.getLogger("hookloop.test_interrupts")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    handler = Pressed()
-    logger.addHandler(handler)
-
-    def log_once(trainer: Any, *args: Any) -> None:
-        if trainer.global_step == 1:
-            logger.info("in the middle")
-
-    trainer = trainer_in(tmp_path, LambdaCallback(on_train_batch_end=log_once), max_epochs=-1)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            trainer.fit(Regression(), loader())
-        free = threading.Event()
-
-        def take_the_lock() -> None:
-            handler.acquire()
-            handler.release()
-            free.set()
-
-        other = threading.Thread(target=take_the_lock)
-        other.start()
-        other.join(30)
-        assert free.is_set()
-    finally:
-        logger.removeHandler(handler)
-    assert written == ["in the middle"]
-    assert trainer.interrupted

@@ -69,6 +69,8 @@ class TrainerState:
         status: how it stands.
         should_stop: whether somebody asked to end training.
         received_signal: number of the signal by which the process was asked to end during the last entry point.
+        interrupt_noted: whether Ctrl-C was pressed, and waits for the running batch.
+        finishes_batches: whether batches are being run, so that a Ctrl-C waits for the running one.
         attention: whether there is something to see to after the running batch: a signal, or a file that is written.
         validation_follows: in `on_train_batch_end` of Order LAST, whether a validation runs right after this batch.
         watched_signals: the signals by which it can be asked, as far as they are watched.
@@ -80,6 +82,8 @@ class TrainerState:
     status: TrainerStatus = TrainerStatus.INITIALIZING
     should_stop: bool = False
     received_signal: int | None = None
+    interrupt_noted: bool = False
+    finishes_batches: bool = False
     attention: bool = False
     validation_follows: bool = False
     watched_signals: tuple[int, ...] = ()

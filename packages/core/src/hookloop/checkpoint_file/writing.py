@@ -66,10 +66,19 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 @contextmanager
 def _told(target: object) -> Iterator[None]:
-    """What cannot be written is said in words."""
+    """What cannot be written is said in words.
+
+    Raises:
+        CheckpointError: an error.
+        BaseException: a Ctrl-C or an exit in its middle, though torch, closing the archive half-way, hid it behind an
+            error of its own.
+    """
     try:
         yield
     except (OSError, RuntimeError, ValueError, OverflowError, pickle.PicklingError, AttributeError, TypeError) as error:
+        hidden = error.__context__
+        if hidden is not None and not isinstance(hidden, Exception):
+            raise hidden from None
         raise CheckpointError(
             f"The checkpoint {target} could not be written. {explained(error)} What was there before is unchanged."
         ) from error

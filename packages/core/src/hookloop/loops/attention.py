@@ -14,6 +14,7 @@ def attend(run: Run) -> None:
 
     Raises:
         SIGTERMException: the process was asked to end.
+        KeyboardInterrupt: Ctrl-C was pressed.
         Exception: a file could not be written.
     """
     # First: whoever asks from now on is seen below, or after the next batch.
@@ -21,8 +22,10 @@ def attend(run: Run) -> None:
     try:
         run.saves.look()
     except Exception as error:
-        if run.state.received_signal is None:
+        if run.state.received_signal is None and not run.state.interrupt_noted:
             raise
         warnings.warn(f"{type(error).__name__}: {error}", stacklevel=2)  # must not cost the last save of all
     if run.state.received_signal is not None:
         end_preempted(run)
+    if run.state.interrupt_noted:
+        raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from hookloop.errors import SIGTERMException
 from hookloop.hooks import add_note
 from hookloop.loggers import Logger
-from hookloop.loops.interrupts import DeferredInterrupts
+from hookloop.loops.interrupts import Interrupts
 from hookloop.loops.lost_workers import LostWorkers, is_loss_of_workers
 from hookloop.loops.signals import PreemptionSignals
 from hookloop.run import Run
@@ -46,7 +46,7 @@ def guarded(
     """
     assert run.state.fn is not None
     failure: BaseException | None = None
-    interrupts = DeferredInterrupts()
+    interrupts = Interrupts(run.state)
     signals, workers = PreemptionSignals(run.state), LostWorkers(run.state)
     run.state.status = TrainerStatus.RUNNING
     try:
@@ -90,18 +90,18 @@ def guarded(
         failure = None
 
 
-def _what_was_meant(run: Run, raised: BaseException, interrupts: DeferredInterrupts) -> BaseException:
+def _what_was_meant(run: Run, raised: BaseException, interrupts: Interrupts) -> BaseException:
     """The exception itself, but for the loss of a worker after a Ctrl-C, which the terminal sends to workers too."""
-    if not interrupts.raised or not isinstance(raised, Exception) or not is_loss_of_workers(raised, run.state):
+    if not interrupts.pressed or not isinstance(raised, Exception) or not is_loss_of_workers(raised, run.state):
         return raised
     pressed = KeyboardInterrupt()
     pressed.__cause__ = raised
     return pressed
 
 
-def _asked_to_end(run: Run, interrupts: DeferredInterrupts) -> BaseException | None:
+def _asked_to_end(run: Run, interrupts: Interrupts) -> BaseException | None:
     """What is raised when the body was through before a request to end was honoured."""
-    if interrupts.pressed:
+    if interrupts.deferred or run.state.interrupt_noted:
         return KeyboardInterrupt()
     return None if run.state.received_signal is None else SIGTERMException(run.state.received_signal)
 

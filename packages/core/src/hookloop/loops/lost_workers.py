@@ -28,7 +28,7 @@ class LostWorkers:
     has it. Off the main thread there is no handler to replace, and where SIGCHLD is ignored, torch hears of no death.
 
     Args:
-        state: says whether SIGTERM has come; a death that was kept back is noted there.
+        state: says whether SIGTERM or Ctrl-C has come; a death that was kept back is noted there.
     """
 
     def __init__(self, state: TrainerState) -> None:
@@ -67,7 +67,7 @@ class LostWorkers:
     def _is_kept_back(self, error: RuntimeError, frame: FrameType | None) -> bool:
         if not self._unwinding:
             self._wait_for_the_signal(error)
-            if self._state.received_signal is None:
+            if self._state.received_signal is None and not self._state.interrupt_noted:
                 return False
         return not _waits_for_workers(frame)
 

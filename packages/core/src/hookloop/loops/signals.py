@@ -95,12 +95,15 @@ def _check_signal(owner: str, number: object) -> None:
 
 @contextmanager
 def preemptible(run: Run) -> Iterator[None]:
-    """Within it, a batch that never comes, because its worker died of the signal, ends the run as the signal does.
+    """Within it, requests to end the run wait for the running batch.
+
+    A batch that never comes, because its worker died of the signal, ends the run as the signal does.
 
     Raises:
         SIGTERMException: a loader waited in vain after SIGTERM had come.
         RuntimeError: a worker is gone, and all that was noticed of it was a connection that broke.
     """
+    around, run.state.finishes_batches = run.state.finishes_batches, True
     try:
         yield
     except Exception as raised:
@@ -110,6 +113,8 @@ def preemptible(run: Run) -> Iterator[None]:
             raise
         run.loaders.rewind(run.progress.batch)
         end_preempted(run)
+    finally:
+        run.state.finishes_batches = around
 
 
 def end_preempted(run: Run) -> None:
