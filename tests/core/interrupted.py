@@ -355,9 +355,8 @@ class Noisy(LightningModule):
         return training_loader(self.case.loader, self.case.batches, self.case.workers, self.case.persistent)
 
     def val_dataloader(self) -> Any:
-        return [
-            DataLoader(Augmented(4), batch_size=2, num_workers=self.case.workers) for _ in range(self.case.validation)
-        ]
+        workers: dict[str, Any] = {"num_workers": self.case.workers, "persistent_workers": self.case.persistent}
+        return [DataLoader(Augmented(4), batch_size=2, **workers) for _ in range(self.case.validation)]
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         got = list(tensors(batch))

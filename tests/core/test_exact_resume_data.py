@@ -18,6 +18,7 @@ from hookloop.utilities import CombinedLoader
 from hookloop.view import TrainerView
 
 from .fitting import assert_same_training, trainer_in
+from .interrupted import Case, assert_goes_on, run
 
 SAMPLES = 10
 
@@ -168,6 +169,16 @@ def test_batches_and_weights_are_those_of_the_uninterrupted_run(make: Callable[[
         resumed.fit(again, make(), validation(), ckpt_path=path)
         assert again.got == module.got[got:], path
         assert_same_training(resumed, straight)
+
+
+@pytest.mark.filterwarnings("ignore:There is nothing to train")
+def test_a_loader_that_an_epoch_does_not_come_to_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    arguments = {"max_epochs": 3, "max_steps": 8, "limit_train_batches": 0.7}
+    case = Case(loader="sequential", batches=3, arguments=arguments)
+    straight = run(case, tmp_path / "straight", turns=lambda number: number > 4, hooks=("on_train_batch_end",))
+    assert len(straight.moments) == 3
+    for moment in straight.moments:
+        assert_goes_on(straight, moment, run(case, tmp_path / "resumed", ckpt_path=moment.path, seed=100))
 
 
 def seed(number: int) -> None:

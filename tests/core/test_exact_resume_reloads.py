@@ -29,6 +29,17 @@ def test_a_loader_that_is_asked_for_anew_does_not_go_on_where_the_one_before_it_
         assert_goes_on(straight, moment, resumed)
 
 
+@pytest.mark.filterwarnings("ignore:There is nothing to train")
+def test_validation_loaders_that_only_the_sanity_check_asked_for_leave_no_trace(tmp_path: Path) -> None:
+    arguments = {"max_epochs": 3, "check_val_every_n_epoch": 2, "num_sanity_val_steps": 1}
+    case = Case(batches=3, validation=1, reloads=1, arguments=arguments)
+    hooks = ("setup", "on_fit_start", "on_sanity_check_end", "on_train_epoch_end")
+    straight = run(case, tmp_path / "straight", turns=lambda number: True, hooks=hooks)
+    assert len(straight.moments) == 6
+    for moment in straight.moments:
+        assert_goes_on(straight, moment, run(case, tmp_path / "resumed", ckpt_path=moment.path, seed=100))
+
+
 class Sees(LightningModule):
     def __init__(self) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from hookloop.limits import Limits
 from hookloop.loaders.iterate import Start, iterate, keeps_its_length, length
 from hookloop.loaders.place import Place, own_generators
-from hookloop.loaders.position import positioned
+from hookloop.loaders.position import keeps_workers, positioned
 from hookloop.loaders.source import Source
 
 if TYPE_CHECKING:
@@ -110,14 +110,14 @@ class Loaders:
         return list(self.streams[stage])
 
     def _repeatable(self, stage: str) -> list[Any]:
-        """The loaders as they are gone through: inside a fit, what workers draw depends on epoch and position alone."""
+        """The loaders as they are gone through: inside a fit, what workers draw depends on epoch and position alone.
+
+        And starting workers that are persistent draws nothing: the sanity check may have done it, and its draws do not
+        count.
+        """
         if not self.in_fit or stage != "val":
             return self.parts[stage]
-        running = []
-        for part in self.parts[stage]:
-            found = positioned(part) if getattr(part, "num_workers", 0) else None
-            running.append(part if found is None else found[0])
-        return running
+        return [_repeatable(part) if getattr(part, "num_workers", 0) else part for part in self.parts[stage]]
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is in its loaders, the validation loaders' own generators, and when both were asked for."""
@@ -129,7 +129,11 @@ class Loaders:
         return {
             "train": None if self.place is None else self.place.state_dict(),
             "val": drawn if any(drawn) else [],
-            "asked_in": dict(self.asked_in) if self.limits.reload_dataloaders_every_n_epochs else {},
+            "asked_in": {
+                stage: epoch
+                for stage, epoch in self.asked_in.items()
+                if self.limits.reload_dataloaders_every_n_epochs and epoch != -math.inf  # as if it was not asked for
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any], epoch: int | None) -> None:
@@ -315,3 +319,14 @@ class Loaders:
             return False
         # Loaders that are asked for anew may have some the next time.
         return bool(self.limits.reload_dataloaders_every_n_epochs) or any(self.batches.get("val", (1,)))
+
+
+def _repeatable(part: Any) -> Any:
+    """A loader with workers, as it is gone through in the validations of a fit."""
+    loader, positions = positioned(part) or (part, None)
+    if keeps_workers(part):
+        from hookloop.loaders.workers import PersistentWorkers, with_own_workers
+
+        loader = with_own_workers(part) if positions is None else loader
+        PersistentWorkers(loader, started=True)
+    return loader

@@ -12,12 +12,21 @@ from torch.utils.data import DataLoader
 
 from hookloop.errors import CheckpointError
 from hookloop.loaders.iterate import Start, keeps_its_length, length
-from hookloop.loaders.position import Positions, generators_of, load_states, positioned, stateful_samplers, states_of
+from hookloop.loaders.position import (
+    Positions,
+    generators_of,
+    keeps_workers,
+    load_states,
+    positioned,
+    stateful_samplers,
+    states_of,
+)
 from hookloop.random_state import random_state, set_random_state
 from hookloop.warning_categories import PossibleUserWarning
 
 if TYPE_CHECKING:
     from hookloop.loaders.combined import CombinedLoader
+    from hookloop.loaders.workers import PersistentWorkers
 
 
 class Place:
@@ -35,10 +44,12 @@ class Place:
         self.running: list[Any] = []
         self._parts = parts
         self._positions: list[Positions | None] = []
+        self._workers: list[PersistentWorkers | None] = []
         for part in parts:
-            running, positions = (before and before._of(part)) or _run(part)
+            running, positions, workers = (before and before._of(part)) or _run(part)
             self.running.append(running)
             self._positions.append(positions)
+            self._workers.append(workers)
         self._began: dict[str, Any] | None = None
         self._ahead: list[Any] | None = None
         self._left_early = False
@@ -47,10 +58,10 @@ class Place:
         self._resumed: dict[str, Any] | None = None
         self._opening: _Opening | None = None
 
-    def _of(self, part: Any) -> tuple[Any, Positions | None] | None:
-        for known, running, positions in zip(self._parts, self.running, self._positions, strict=True):
+    def _of(self, part: Any) -> "_Running | None":
+        for known, *running in zip(self._parts, self.running, self._positions, self._workers, strict=True):
             if known is part:
-                return running, positions
+                return _Running(*running)
         return None
 
     # what a checkpoint keeps
@@ -68,10 +79,13 @@ class Place:
                     "order": None if positions is None else positions.order,
                     "generators": [one.get_state() for one in own_generators(part)],
                     "state": state,
+                    "workers_started": workers is not None and workers.started,
                     "samplers": states_of(_samplers(part)),
                     "is": _description(part),
                 }
-                for part, positions, state in zip(self._parts, self._positions, states, strict=True)
+                for part, positions, workers, state in zip(
+                    self._parts, self._positions, self._workers, states, strict=True
+                )
             ],
         }
 
@@ -98,6 +112,7 @@ class Place:
         for index, (part, one) in enumerate(zip(self._parts, saved, strict=True)):
             _tell_differences(f"training dataloader {index}", one.get("is", {}), _description(part))
         self._resumed = state
+        self._set_started([one.get("workers_started", False) for one in saved])
         for part, one in zip(self._parts, saved, strict=True):
             _set_generators(part, one["generators"])
             load_states(_samplers(part), one.get("samplers", []))
@@ -114,7 +129,7 @@ class Place:
             stream: what is gone through: `running[0]`, or the CombinedLoader of `running`.
             skip: batches that are done.
         """
-        self._opening = _Opening(skip, random_state(), self._drawn(), self._resumed)
+        self._opening = _Opening(skip, random_state(), self._drawn(), self._started(), self._resumed)
         resumed, self._resumed = self._resumed, None
         self._ahead = None
         stateful = any(map(_has_state, self._parts))
@@ -190,6 +205,14 @@ class Place:
     def _drawn(self) -> list[list[torch.Tensor]]:
         return [[generator.get_state() for generator in own_generators(part)] for part in self._parts]
 
+    def _started(self) -> list[bool]:
+        return [workers is not None and workers.started for workers in self._workers]
+
+    def _set_started(self, started: list[bool]) -> None:
+        for workers, one in zip(self._workers, started, strict=True):
+            if workers is not None:
+                workers.started = one
+
     def _leave_behind(self, resumed: dict[str, Any] | None) -> None:
         """An epoch begins, and loaders were given a state and not opened since.
 
@@ -220,6 +243,7 @@ class Place:
         set_random_state(opening.random)
         for part, states in zip(self._parts, opening.drawn, strict=True):
             _set_generators(part, states)
+        self._set_started(opening.started)
         self._resumed = opening.resumed
 
     def _can_begin_inside(self, combined: "CombinedLoader | None") -> bool:
@@ -237,6 +261,14 @@ class Place:
         self._ahead, self._left_early = None, not at_its_end
 
 
+class _Running(NamedTuple):
+    """What is gone through in place of a loader, where it begins, and the workers that it keeps."""
+
+    loader: Any
+    positions: Positions | None
+    workers: "PersistentWorkers | None"
+
+
 class _Opening(NamedTuple):
     """How things were before an epoch's loaders were opened.
 
@@ -244,12 +276,14 @@ class _Opening(NamedTuple):
         skip: the batches that were done.
         random: the random state.
         drawn: the states of the loaders' own generators.
+        started: which persistent workers had been started.
         resumed: what they had been loaded with and had not used yet.
     """
 
     skip: int
     random: dict[str, Any]
     drawn: list[list[torch.Tensor]]
+    started: list[bool]
     resumed: dict[str, Any] | None
 
 
@@ -338,10 +372,16 @@ def _tell_differences(what: str, saved: Mapping[str, Any], now: Mapping[str, Any
         )
 
 
-def _run(part: Any) -> tuple[Any, Positions | None]:
-    """What is gone through in place of a loader, and where it begins."""
-    found = None if _has_state(part) else positioned(part)
-    return (part, None) if found is None else found
+def _run(part: Any) -> _Running:
+    if _has_state(part):
+        return _Running(part, None, None)
+    loader, positions = positioned(part) or (part, None)
+    if not keeps_workers(part):
+        return _Running(loader, positions, None)
+    from hookloop.loaders.workers import PersistentWorkers, with_own_workers  # not by every run
+
+    loader = with_own_workers(part) if positions is None else loader
+    return _Running(loader, positions, PersistentWorkers(loader))
 
 
 def _has_state(loader: Any) -> bool:

@@ -29,7 +29,7 @@ class Positions:
         samplers: those that keep a state of their own, with state_dict and load_state_dict.
 
     Attributes:
-        order: the random state from which the running epoch's order was drawn, for `begin_at`; None before the first.
+        order: the random state from which the running epoch's order was drawn, for `begin_at`; None before that.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Positions:
 
     def begin_anew(self) -> None:
         """Have the next epoch begin at its first batch, in an order of its own."""
-        self._begin, self._drawn = 0, None
+        self._begin, self._drawn, self.order = 0, None, None
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -198,3 +198,8 @@ def generators_of(loader: DataLoader[Any]) -> list[torch.Generator]:
         if isinstance(generator, torch.Generator) and not any(generator is known for known in found):
             found.append(generator)
     return found
+
+
+def keeps_workers(loader: Any) -> bool:
+    """Whether workers of a loader live on from epoch to epoch."""
+    return isinstance(loader, DataLoader) and loader.persistent_workers

@@ -1,9 +1,13 @@
 """The worker processes of DataLoaders."""
 
+import copy
+import weakref
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch._C import _remove_worker_pids
+from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 
@@ -45,3 +49,44 @@ def _end(iterator: _MultiProcessingDataLoaderIter) -> None:
     for queue in iterator._index_queues:
         queue.cancel_join_thread()
         queue.close()
+
+
+class PersistentWorkers:
+    """The persistent workers of a DataLoader, which several processes start one after another: runs that are resumed.
+
+    torch draws a seed when it starts workers, and none in the epochs in which they are there already. A resumed run has
+    to start them in an epoch in which the run that never stopped has them. So what starts them draws from a copy of
+    the generator then.
+
+    Args:
+        loader: a copy that nobody else goes through; its way to start workers is replaced.
+        started: whether the run has drawn that seed.
+
+    Attributes:
+        started: whether it has, in this process or in one before.
+    """
+
+    def __init__(self, loader: DataLoader[Any], started: bool = False) -> None:
+        self.started = started
+        self._loader = weakref.ref(loader)  # so that workers end with their loader
+        vars(loader)["_get_iterator"] = self._start
+
+    def _start(self) -> Any:
+        loader = self._loader()
+        assert loader is not None
+        start, generator = type(loader)._get_iterator, loader.generator
+        if not self.started:
+            self.started = True
+            return start(loader)
+        loader.generator = torch.Generator().set_state((generator or torch.default_generator).get_state())
+        try:
+            return start(loader)
+        finally:
+            loader.generator = generator
+
+
+def with_own_workers(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """A copy that gives the same batches by workers of its own."""
+    twin = copy.copy(loader)
+    vars(twin)["_iterator"] = None
+    return twin
