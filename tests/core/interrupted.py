@@ -237,6 +237,7 @@ LOADERS = (
     "max_size_cycle of those",
     "max_size of those",
     "min_size of those",
+    "sequential of those",
     "one of two knows",
     "max_size_cycle",
     "max_size",

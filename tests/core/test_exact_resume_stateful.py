@@ -8,7 +8,7 @@ import pytest
 from hookloop.utilities import CombinedLoader
 
 from . import interrupted
-from .interrupted import Case, Opening, assert_goes_on, run
+from .interrupted import Case, Knowing, assert_goes_on, run
 
 KINDS = [name for name in interrupted.LOADERS if name in ("knows where it is", "draws when opened", "one of two knows")]
 KINDS += [name for name in interrupted.LOADERS if name.endswith(" of those")]
@@ -29,9 +29,21 @@ def test_what_opening_a_loader_draws_is_drawn_as_often_as_without_a_pause(
         assert_goes_on(straight, moment, resumed)
 
 
+@pytest.mark.parametrize("loader", ["knows where it is", "draws when opened"])
+@pytest.mark.filterwarnings("ignore:There is nothing to train")
+def test_asking_for_the_number_of_steps_does_not_lose_the_place_of_a_loader(loader: str, tmp_path: Path) -> None:
+    # Its state has to outlive trainer.estimated_stepping_batches, for which configure_optimizers asks for the loader.
+    case = Case(loader=loader, batches=8, scheduler="one cycle", arguments={"max_epochs": 2})
+    straight = run(case, tmp_path / "straight", turns=lambda number: True, hooks=("on_train_batch_end",))
+    assert len(straight.moments) == 2 * 8
+    assert straight.end["lr_schedulers"][0]["total_steps"] == 2 * 2 * 8
+    for moment in straight.moments:
+        assert_goes_on(straight, moment, run(case, tmp_path / "resumed", ckpt_path=moment.path, seed=100))
+
+
 def test_what_cannot_go_on_in_the_middle_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        interrupted, "training_loader", lambda *args: CombinedLoader([Opening(3), Opening(3)], "sequential")
+        interrupted, "training_loader", lambda *args: CombinedLoader([Knowing(3), Knowing(3)], "sequential")
     )
     case = Case(batches=6, arguments={"max_epochs": 1})
     straight = run(case, tmp_path, turns=lambda number: number == 3, hooks=("on_train_batch_end",))

@@ -144,30 +144,42 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
             self._running = self.triples()
         return next(self._running)
 
-    def triples(self, begin: int = 0, ready: Callable[[], None] | None = None) -> Iterator[tuple[Any, int, int]]:
+    def triples(
+        self,
+        begin: int = 0,
+        ready: Callable[[], None] | None = None,
+        opening: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[Any, int, int]]:
         """An iteration that belongs to the caller: when it is let go of, the workers that it started end.
 
         Args:
             begin: batches that are done. The iterables begin after them by themselves; here they only count.
             ready: called when the iterables are open, and nothing is read yet.
+            opening: called before each iterable of a sequence is opened, with its index.
         """
         opened: Opened = []
         self._opened = opened
         try:
-            through = self._in_sequence if self.mode == "sequential" else self._together
-            yield from through(opened, begin, ready or _nothing)
+            if self.mode == "sequential":
+                yield from self._in_sequence(opened, begin, ready or _nothing, opening)
+            else:
+                yield from self._together(opened, begin, ready or _nothing)
         except GeneratorExit:
             opened.clear()  # not after another exception: its traceback holds them, and `reset` has to find them
             raise
         opened.clear()
 
-    def _in_sequence(self, opened: Opened, begin: int, ready: Callable[[], None]) -> Iterator[tuple[Any, int, int]]:
+    def _in_sequence(
+        self, opened: Opened, begin: int, ready: Callable[[], None], opening: Callable[[int], None] | None
+    ) -> Iterator[tuple[Any, int, int]]:
         limits = self._limits or [math.inf] * len(self._flattened)
         for dataloader_idx, (iterable, limit) in enumerate(zip(self._flattened, limits, strict=True)):
             done = int(min(begin, limit, length(iterable))) if begin else 0
             begin -= done
             if limit - done <= 0:
                 continue  # no workers are started for nothing
+            if opening is not None:
+                opening(dataloader_idx)
             opened[:] = [iter(iterable)]
             if done:
                 ready()  # the loaders after it begin as they would have begun

@@ -35,6 +35,7 @@ class Start:
     Attributes:
         inside: the batch at which what is opened begins.
         unread: batches that are to be read and left out.
+        opening: called before one of several in sequence is opened, with its index.
         opened: called when it is open.
         left_out: called when they are left out; where one batch is read ahead, when the next one is there.
         look_ahead: called before a batch is read ahead.
@@ -43,6 +44,7 @@ class Start:
 
     inside: int = 0
     unread: int = 0
+    opening: Callable[[int], None] | None = None
     opened: Callable[[], None] | None = None
     left_out: Callable[[], None] | None = None
     look_ahead: Callable[[], None] | None = None

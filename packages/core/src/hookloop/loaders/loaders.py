@@ -285,7 +285,8 @@ class Loaders:
         for combined in self.combined.values():
             if combined is stream:
                 written = combined.iterates_as_written()
-                alone = map(itemgetter(0), combined.triples(start.inside, start.opened) if written else combined)
+                triples = combined.triples(start.inside, start.opened, start.opening) if written else combined
+                alone = map(itemgetter(0), triples)
                 return alone, written and combined.keeps_its_length
         iterator = iter(stream)
         if start.opened is not None:

@@ -53,7 +53,7 @@ class Place:
         self._began: dict[str, Any] | None = None
         self._ahead: list[Any] | None = None
         self._left_early = False
-        self._begun: bool = before is not None and before._begun and any(before._of(part) for part in parts)
+        self._begun = [before is not None and before._has_begun(part) for part in parts]
         self._unopened = False
         self._resumed: dict[str, Any] | None = None
         self._opening: _Opening | None = None
@@ -64,13 +64,16 @@ class Place:
                 return _Running(*running)
         return None
 
+    def _has_begun(self, part: Any) -> bool:
+        return any(known is part and begun for known, begun in zip(self._parts, self._begun, strict=True))
+
     # what a checkpoint keeps
 
     def state_dict(self) -> dict[str, Any]:
         """How the running epoch's order was drawn, and the loaders' own states: tensors and plain values."""
         if self._resumed is not None:
             return self._resumed  # nothing has been read since it was loaded
-        states = self._ahead or (self._own_states() if self._begun else [None] * len(self._parts))
+        states = self._ahead or self._own_states()
         return {
             "began": self._began,
             "left_early": self._left_early,
@@ -95,7 +98,9 @@ class Place:
         return [_has_state(part) for part in self._parts]
 
     def _own_states(self) -> list[Any]:
-        return [part.state_dict() if _has_state(part) else None for part in self._parts]
+        # One that was never opened is not asked: it would open itself, and draw for that.
+        begun = zip(self._parts, self._begun, strict=True)
+        return [part.state_dict() if one and _has_state(part) else None for part, one in begun]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another process was; the next iteration begins there.
@@ -113,6 +118,7 @@ class Place:
             _tell_differences(f"training dataloader {index}", one.get("is", {}), _description(part))
         self._resumed = state
         self._set_started([one.get("workers_started", False) for one in saved])
+        self._begun = [one["state"] is not None for one in saved]
         for part, one in zip(self._parts, saved, strict=True):
             _set_generators(part, one["generators"])
             load_states(_samplers(part), one.get("samplers", []))
@@ -134,10 +140,14 @@ class Place:
         self._ahead = None
         stateful = any(map(_has_state, self._parts))
         ahead, over = (self._look_ahead, self._forget_ahead) if stateful else (None, None)
+        combined = None if stream is self.running[0] else stream
+        in_sequence = combined is not None and combined.mode == "sequential" and combined.iterates_as_written()
+        opening = self._begin_part if in_sequence else None
         if self._unopened and not skip:
-            self._leave_behind(resumed)
+            self._leave_behind(resumed, self._parts)
         self._left_early = stateful
-        self._begun = True  # one that was never opened is not asked: it would open itself, and draw for that
+        if not in_sequence:
+            self._begun = [True] * len(self._parts)
         if not skip:
             for positions in self._positions:
                 if positions is not None:
@@ -145,14 +155,13 @@ class Place:
             if None in self._positions:
                 self._began = random_state()
             self._unopened = False
-            return Start(look_ahead=ahead, over=over)
+            return Start(opening=opening, look_ahead=ahead, over=over)
         opened = self._put_back()
-        combined = None if stream is self.running[0] else stream
         if stateful:
             self._began = self._began if resumed is None else resumed["began"]
             if combined is not None and resumed is not None:
                 self._begin_beside(combined, skip, resumed)
-            return Start(inside=skip, opened=opened, look_ahead=ahead, over=over)
+            return Start(inside=skip, opening=opening, opened=opened, look_ahead=ahead, over=over)
         now = random_state()
         if resumed is None or not self._can_begin_inside(combined):
             if resumed is not None and resumed["began"] is not None:
@@ -171,8 +180,9 @@ class Place:
     def _begin_beside(self, combined: "CombinedLoader", skip: int, resumed: dict[str, Any]) -> None:
         """Of several loaders, some know by themselves where they are: have the others begin at the same batch."""
         known = [_has_state(part) or positions is not None for part, positions in self._pairs()]
-        lasting = all(map(keeps_its_length, self._parts)) or all(map(_has_state, self._parts))
-        if combined.mode == "sequential" or not (all(known) and lasting and combined.iterates_as_written()):
+        in_sequence = combined.mode == "sequential"
+        lasting = all(map(keeps_its_length, self._parts)) or (not in_sequence and all(map(_has_state, self._parts)))
+        if not (all(known) and lasting and combined.iterates_as_written()):
             warnings.warn(
                 f'In the middle of an epoch of several training loaders in mode "{combined.mode}", of which some know '
                 "where they are (state_dict, load_state_dict), not all can go on exactly where they were: this epoch "
@@ -180,9 +190,15 @@ class Place:
                 category=PossibleUserWarning,
                 stacklevel=2,
             )
-        if all(map(_has_state, self._parts)) or not lasting:
+        if not lasting:
             return
-        self._begin_inside(_done_of_each(combined, skip), resumed)
+        done = _done_of_each(combined, skip)
+        if in_sequence:
+            limits = combined.limits or [length(part) for part in self._parts]
+            others = zip(self._parts, done, limits, strict=True)
+            self._leave_behind(resumed, [part for part, batches, limit in others if not 0 < batches < limit])
+            self._unopened = False
+        self._begin_inside(done, resumed)
 
     def _pairs(self) -> list[tuple[Any, Positions | None]]:
         return list(zip(self._parts, self._positions, strict=True))
@@ -213,17 +229,21 @@ class Place:
             if workers is not None:
                 workers.started = one
 
-    def _leave_behind(self, resumed: dict[str, Any] | None) -> None:
-        """An epoch begins, and loaders were given a state and not opened since.
+    def _leave_behind(self, resumed: dict[str, Any] | None, parts: list[Any]) -> None:
+        """An epoch begins, and loaders were given a state and not opened since; or it is another one's turn.
 
         Where that is from the middle of an epoch that is over, the next iteration has to be another one.
         """
         if resumed is not None and not resumed.get("left_early"):
             return
         put_back = self._put_back()
-        for part in filter(_has_state, self._parts):
-            iter(part)
+        for part in filter(_has_state, parts):
+            if self._has_begun(part):
+                iter(part)
         put_back()
+
+    def _begin_part(self, index: int) -> None:
+        self._begun[index] = True
 
     def tell_epoch(self) -> None:
         """An epoch begins, and nothing is open yet."""
