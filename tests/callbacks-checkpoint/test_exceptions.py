@@ -235,6 +235,34 @@ def test_a_sigterm_is_saved_once(runs: Runs) -> None:
     assert saved == ["epoch=0-step=1.ckpt"]
 
 
+def test_auto_is_one_program_for_all_starts_of_a_job_that_saves_when_it_is_asked_to_end(runs: Runs) -> None:
+    import signal
+
+    def start(*callbacks: Callback) -> Trainer:
+        return runs.fit(OnExceptionCheckpoint(runs.checkpoints), *callbacks, scores=[2.0, 1.0], ckpt_path="auto")
+
+    def stop(trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SIGTERMException):
+        start(LambdaCallback(on_train_batch_end=stop))  # there is no file yet, so it begins anew
+    again = start()
+    assert again.ckpt_path == str(runs.checkpoints / "on_exception.ckpt")
+    assert runs.steps_in(again.ckpt_path) == 1
+    assert again.global_step == 4
+
+
+def test_auto_does_not_begin_anew_where_a_name_with_the_step_in_it_may_be_there(runs: Runs) -> None:
+    with pytest.raises(MisconfigurationError, match='ckpt_path="auto": no callback can tell where'):
+        runs.fit(OnExceptionCheckpoint(runs.checkpoints, "{step}"), scores=[2.0], ckpt_path="auto")
+
+
+def test_last_is_refused_before_the_first_exception(runs: Runs) -> None:
+    with pytest.raises(MisconfigurationError, match='ckpt_path="last": no callback knows of such a checkpoint'):
+        runs.fit(OnExceptionCheckpoint(runs.checkpoints), scores=[2.0], ckpt_path="last")
+
+
 @pytest.mark.parametrize("kind", ["model", "exception"])
 def test_a_trial_run_leaves_no_file(runs: Runs, kind: str) -> None:
     with pytest.raises(RuntimeError, match="planted"):

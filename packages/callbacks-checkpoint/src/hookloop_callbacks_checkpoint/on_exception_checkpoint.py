@@ -92,8 +92,16 @@ class OnExceptionCheckpoint(Callback):
         self._path = path if path and files.exists(path) and self._ownership.is_own(path) else ""
 
     def resolve_checkpoint(self, which: str, trainer: TrainerView | None = None) -> str | Sequence[str] | None:
-        """The file, for "last" and "auto", if there is one: this run's, or before its first fit the one in the way."""
-        return self.ckpt_path if which in ("last", "auto") and files.is_there(self.ckpt_path, None) else None
+        """The file, for "last" and "auto", if there is one: this run's, or before its first fit the one in the way.
+
+        Without one, "auto" may begin anew if the name is always the same; of another name nobody knows what it was.
+        """
+        if which not in ("last", "auto"):
+            return None
+        if files.is_there(self.ckpt_path, None):
+            return self.ckpt_path
+        always_the_same = self._name.fill_in(0, 0, {}) == self._name.fill_in(1, 1, {})
+        return [] if which == "auto" and always_the_same else None
 
     def setup(self, trainer: TrainerView, pl_module: LightningModule, stage: str) -> None:
         """Begin to keep watch."""
