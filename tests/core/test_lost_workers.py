@@ -19,8 +19,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from hookloop import LambdaCallback, Trainer
 from hookloop.errors import SIGTERMException
 from hookloop.loaders.workers import shut_down
+from hookloop.utilities import CombinedLoader
 
 from .fitting import BATCHES, Regression, assert_same_training, samples, trainer_in
+from .interrupted import Opening
 from .test_preemption import PREEMPTED, Listener
 
 DEADLINE_S = 60
@@ -169,6 +171,42 @@ def test_a_shuffled_epoch_whose_first_batch_never_came_has_the_same_order_when_i
         assert listener.heard == PREEMPTED
 
     assert_same_training(fit(shuffled(), ckpt_path=path), whole)
+
+
+class Both(Regression):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        drawn, known = batch
+        return super().training_step(drawn, batch_idx) * (known.mean() / 1000)
+
+
+@pytest.mark.parametrize("dies_at", [0, 2, BATCHES])
+def test_so_does_one_whose_loader_knows_where_it_is(dies_at: int, tmp_path: Path) -> None:
+    def fit(dataset: Any = None, *callbacks: Any, ckpt_path: Path | None = None, seed: int = 1) -> Trainer:
+        torch.manual_seed(seed)
+        random.seed(seed)
+        parts = [with_workers(dataset, num_workers=1, prefetch_factor=1, shuffle=True), Opening(BATCHES)]
+        trainer = trainer_in(tmp_path, *callbacks)
+        trainer.fit(Both(), CombinedLoader(parts, "min_size"), ckpt_path=ckpt_path)
+        return trainer
+
+    whole, path = fit(), tmp_path / "saved.ckpt"
+    at_an_end = LambdaCallback(on_train_epoch_end=lambda trainer, *_: trainer.save_checkpoint(path))
+
+    # As above; a loader that has opened itself draws for that.
+    if dies_at < BATCHES:
+        with pytest.raises(SIGTERMException):
+            fit(DiesAfter(0), Listener(path))
+        with pytest.raises(SIGTERMException):
+            fit(DiesAfter(2 * dies_at), Listener(path), ckpt_path=path, seed=2)
+    else:
+        torch.manual_seed(1)
+        trainer_in(tmp_path, at_an_end, max_epochs=1).fit(
+            Both(), CombinedLoader([with_workers(num_workers=1, shuffle=True), Opening(BATCHES)], "min_size")
+        )
+    with pytest.raises(SIGTERMException):
+        fit(DiesAfter(0), Listener(path), ckpt_path=path, seed=3)
+
+    assert_same_training(fit(ckpt_path=path, seed=4), whole)
 
 
 @pytest.mark.parametrize("persistent", [False, True])

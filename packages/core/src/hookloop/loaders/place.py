@@ -135,10 +135,12 @@ class Place:
             stream: what is gone through: `running[0]`, or the CombinedLoader of `running`.
             skip: batches that are done.
         """
-        self._opening = _Opening(skip, random_state(), self._drawn(), self._started(), self._resumed)
+        stateful = any(map(_has_state, self._parts))
+        # Of loaders that open themselves, what they were before cannot be had afterwards.
+        before = copy.deepcopy(self.state_dict()) if stateful else self._resumed
+        self._opening = _Opening(skip, random_state(), self._drawn(), self._started(), before)
         resumed, self._resumed = self._resumed, None
         self._ahead = None
-        stateful = any(map(_has_state, self._parts))
         ahead, over = (self._look_ahead, self._forget_ahead) if stateful else (None, None)
         combined = None if stream is self.running[0] else stream
         in_sequence = combined is not None and combined.mode == "sequential" and combined.iterates_as_written()
@@ -252,19 +254,17 @@ class Place:
     def rewind(self, done: int) -> None:
         """Make it as if the loaders had not been opened, if no batch has come of it: opening them draws an order.
 
-        Loaders that have a state of their own keep it.
-
         Args:
             done: the batches of the epoch that are done.
         """
         opening, self._opening = self._opening, None
-        if opening is None or opening.skip != done or any(map(_has_state, self._parts)):
+        if opening is None or opening.skip != done:
             return
         set_random_state(opening.random)
         for part, states in zip(self._parts, opening.drawn, strict=True):
             _set_generators(part, states)
         self._set_started(opening.started)
-        self._resumed = opening.resumed
+        self._resumed = opening.state
 
     def _can_begin_inside(self, combined: "CombinedLoader | None") -> bool:
         placed = all(positions is not None for positions in self._positions)
@@ -297,14 +297,15 @@ class _Opening(NamedTuple):
         random: the random state.
         drawn: the states of the loaders' own generators.
         started: which persistent workers had been started.
-        resumed: what they had been loaded with and had not used yet.
+        state: what a checkpoint keeps instead of asking the loaders: what they had been loaded with and had not used
+            yet; of loaders with a state of their own, whatever it was.
     """
 
     skip: int
     random: dict[str, Any]
     drawn: list[list[torch.Tensor]]
     started: list[bool]
-    resumed: dict[str, Any] | None
+    state: dict[str, Any] | None
 
 
 class _Reading:
