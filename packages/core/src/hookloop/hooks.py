@@ -52,6 +52,44 @@ class LastCalls:
         def __getattr__(self, name: str) -> Call | None: ...
 
 
+class StepCalls:
+    """The hooks of a training step, each as one callable, or None where nobody overrides it.
+
+    A step reads all of them. So they have an object of their own, in which they lie side by side.
+
+    Attributes:
+        save: the calls of Order LAST for `on_train_batch_end`.
+    """
+
+    __slots__ = (
+        "on_after_backward",
+        "on_after_optimizer_step",
+        "on_before_backward",
+        "on_before_optimizer_step",
+        "on_before_zero_grad",
+        "on_train_batch_end",
+        "on_train_batch_start",
+        "save",
+    )
+
+    on_train_batch_start: Call | None
+    on_before_zero_grad: Call | None
+    on_before_backward: Call | None
+    on_after_backward: Call | None
+    on_before_optimizer_step: Call | None
+    on_after_optimizer_step: Call | None
+    on_train_batch_end: Call | None
+    save: Call | None
+
+    def take(self, hooks: "CompiledHooks") -> None:
+        """Take these hooks over as they are compiled now."""
+        for name in self.__slots__:
+            if name != "save":
+                call = getattr(hooks, name)
+                setattr(self, name, None if call is nobody else call)
+        self.save = hooks.last.on_train_batch_end
+
+
 class CompiledHooks(HookCalls):
     """What the loops call: `hooks.on_train_batch_end(outputs, batch, batch_idx)`.
 
@@ -67,6 +105,7 @@ class CompiledHooks(HookCalls):
 
     Attributes:
         last: the calls of Order LAST for the hooks in `BEFORE_LAST`, None where there are none.
+        of_a_step: those of a training step once more, as the loop over batches calls them.
         own: the methods in `MODULE_METHODS`, each setting the running hook if the module overrides it.
         callbacks: in the order in which they run.
     """
@@ -83,6 +122,7 @@ class CompiledHooks(HookCalls):
         if datamodule is not None:
             check_datamodule(datamodule)
         self.last = LastCalls()
+        self.of_a_step = StepCalls()
         self.own = HookCalls()
         self.callbacks: tuple[Callback, ...] = ()
         self._orders: list[Order] = []
@@ -150,6 +190,7 @@ class CompiledHooks(HookCalls):
                 setattr(self, name, self._dispatch(name, early + late))
             else:
                 setattr(self, name, self._dispatch_around(name, early, own, late))
+        self.of_a_step.take(self)
 
     # setting up, and unwinding whatever happens
 

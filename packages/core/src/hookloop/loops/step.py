@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 from hookloop.batches import map_batch
 from hookloop.errors import MisconfigurationError
 from hookloop.hook_checks import fetches_batches, fit_step, overrides
+from hookloop.hooks import StepCalls
+from hookloop.limits import Limits
 from hookloop.loops.backward import explain_failed_backward
 from hookloop.loops.optimize import (
     before_step,
@@ -24,9 +26,12 @@ from hookloop.loops.parts import strategy_part
 from hookloop.loops.stopping import may_stop
 from hookloop.loops.transfer import transfer_function
 from hookloop.loops.validation_plan import ValidationPlan
+from hookloop.metrics import Recorder
 from hookloop.module import LightningModule
-from hookloop.progress import NOTHING, PLATEAU_AND_ROW, SCHEDULERS_AND_ROW
+from hookloop.optimizers import LRSchedulerConfig
+from hookloop.progress import NOTHING, PLATEAU_AND_ROW, SCHEDULERS_AND_ROW, Progress
 from hookloop.run import Run
+from hookloop.stage import TrainerState
 from hookloop.warning_categories import PossibleUserWarning
 
 if TYPE_CHECKING:
@@ -53,13 +58,21 @@ class Stepper:
         training_step: the module's, as the strategy runs it.
         transfer: puts a batch on the device; None if it is there already.
         optimizer: the one that automatic optimization steps; None without one, and in manual optimization.
-        steps_directly: whether nothing is around the optimizer's step but hooks and clipping.
+        steps_directly: whether there is nothing around the optimizer's step but hooks and clipping, and nothing in
+            place of zero_grad and backward: most of the steps there are.
+        clips: whether the gradients are clipped before a step.
         custom_optimizer_step: whether the module overrides optimizer_step.
         custom_zero_grad: whether it overrides optimizer_zero_grad.
         backward: computes the gradients of a loss; None where that is the tensor's own method and nothing else.
         scale: scales the loss; None where there is nothing to do.
         training_batches: batches of an epoch, `math.inf` if unknown.
         feed: for a training_step(dataloader_iter), which fetches its batches from it; else None.
+        hooks: the run's. These and the following are here once more because a step reads them.
+        recorder: the run's.
+        progress: the run's.
+        state: the run's.
+        limits: the run's.
+        schedulers: the run's.
     """
 
     run: Run
@@ -67,12 +80,19 @@ class Stepper:
     transfer: Callable[[Any, int], Any] | None
     optimizer: Optimizer | None
     steps_directly: bool
+    clips: bool
     custom_optimizer_step: bool
     custom_zero_grad: bool
     backward: Callable[[Tensor], Any] | None
     scale: Callable[[Tensor], Tensor] | None
     training_batches: float
-    feed: "DataLoaderIter | None" = None
+    feed: "DataLoaderIter | None"
+    hooks: StepCalls
+    recorder: Recorder
+    progress: Progress
+    state: TrainerState
+    limits: Limits
+    schedulers: list[LRSchedulerConfig]
 
     @classmethod
     def of(cls, run: Run) -> "Stepper":
@@ -99,18 +119,30 @@ class Stepper:
 
             feed, transfer = DataLoaderIter(), None
             step = fetched_by(step, feed)
+        calls_backward = (
+            strategy_part(run, backward, "backward") if custom_backward or run.profiler is not None else None
+        )
+        scale = precision.scale if precision.scales_loss else None
+        directly = optimizer is not None and not custom_step and run.strategy.steps_directly(optimizer)
         return cls(
             run,
             step,
             transfer,
             optimizer,
-            optimizer is not None and not custom_step and run.strategy.steps_directly(optimizer),
+            directly and not custom_zero_grad and calls_backward is None and scale is None and feed is None,
+            run.optimization.clips,
             custom_step,
             custom_zero_grad,
-            strategy_part(run, backward, "backward") if custom_backward or run.profiler is not None else None,
-            precision.scale if precision.scales_loss else None,
+            calls_backward,
+            scale,
             run.loaders.training_batches,
             feed,
+            run.hooks.of_a_step,
+            run.recorder,
+            run.progress,
+            run.state,
+            run.limits,
+            run.optimization.schedulers,
         )
 
 
@@ -140,17 +172,15 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     Returns:
         What comes next.
     """
-    run = stepper.run
-    hooks, recorder, progress, state = run.hooks, run.recorder, run.progress, run.state
+    hooks, recorder, progress = stepper.hooks, stepper.recorder, stepper.progress
     if stepper.transfer is not None:
         batch = stepper.transfer(batch, 0)
     recorder.batch = batch
     recorder.batch_size = None
     steps_before = progress.steps_before = progress.global_step
     if progress.window_filled == 0:
-        accumulate = run.limits.accumulate_grad_batches
-        left = stepper.training_batches - batch_idx
-        progress.window_size = 1 if accumulate == 1 else int(min(accumulate, left))
+        accumulate = stepper.limits.accumulate_grad_batches
+        progress.window_size = 1 if accumulate == 1 else int(min(accumulate, stepper.training_batches - batch_idx))
     progress.window_filled += 1
     steps = is_last or progress.window_filled >= progress.window_size
     progress.last_batch = is_last
@@ -159,55 +189,75 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     # Here and below, a hook is looked up and then called, in two statements: Python 3.11 makes a method's call of
     # `hooks.name(...)`, which looks through the class first, at every step anew.
     hook = hooks.on_train_batch_start
-    if hook(batch, batch_idx) == -1:
+    if hook is not None and hook(batch, batch_idx) == -1:
         progress.batch_counted = True
         progress.window_filled -= 1
         return Next.END_EPOCH
-    if stepper.steps_directly:
-        # What _optimize and step_optimizer do, without the calls on the way: these are most of the steps there are.
-        outputs = _gradients(stepper, batch, batch_idx)[1]
-        if steps:
-            optimizer = stepper.optimizer
-            assert optimizer is not None
-            if progress.window_filled == progress.window_size and not run.optimization.clips:
-                hook = hooks.on_before_optimizer_step  # before_step has nothing else to do
-                hook(optimizer)
-            else:
-                before_step(run, optimizer)
-            optimizer.step()
-            progress.global_step += 1
-            hook = hooks.on_after_optimizer_step
+    if stepper.steps_directly and progress.window_size == 1:
+        # What _optimize, _gradients and step_optimizer do, without the calls and the questions on the way.
+        optimizer = stepper.optimizer
+        assert optimizer is not None
+        training_step = stepper.training_step
+        recorder.hook = "training_step"
+        output = training_step(batch, batch_idx)
+        recorder.hook = None
+        loss = output if isinstance(output, Tensor) else _loss_of(stepper.run.module, output)
+        if (hook := hooks.on_before_zero_grad) is not None:
+            hook(optimizer)
+        optimizer.zero_grad()
+        if loss is not None:
+            if (hook := hooks.on_before_backward) is not None:
+                hook(loss)
+            try:
+                loss.backward()
+            except RuntimeError as error:
+                _explain(stepper, error, loss)
+                raise
+            if (hook := hooks.on_after_backward) is not None:
+                hook()
+        if stepper.clips:
+            before_step(stepper.run, optimizer)
+        elif (hook := hooks.on_before_optimizer_step) is not None:
+            hook(optimizer)  # before_step has nothing else to do
+        optimizer.step()
+        progress.global_step += 1
+        if (hook := hooks.on_after_optimizer_step) is not None:
             hook(optimizer)
     else:
-        outputs = _optimize(stepper, batch, batch_idx, steps)
+        loss, output = _optimize(stepper, batch, batch_idx, steps)
+        if stepper.feed is not None and stepper.feed.last is not None:
+            batch, batch_idx, _, is_last = stepper.feed.last  # the step may have taken more than one
+            progress.last_batch = is_last
 
-    if stepper.feed is not None and stepper.feed.last is not None:
-        batch, batch_idx, _, is_last = stepper.feed.last  # the step may have taken more than one
-        progress.last_batch = is_last
     if steps:
         progress.window_filled = 0
         progress.logged_step += 1
     progress.batch = batch_idx + 1
     progress.batch_counted = True
     progress.total_batches += 1
-    if run.optimization.schedulers:
+    if stepper.schedulers:
         if progress.global_step > steps_before:  # not where the module's optimizer_step left the step out
-            step_schedulers(run, "step", plateau=False)
+            step_schedulers(stepper.run, "step", plateau=False)
         if is_last:
-            step_schedulers(run, "epoch", plateau=False)
+            step_schedulers(stepper.run, "epoch", plateau=False)
             progress.epoch_schedulers_stepped = True
-    progress.owes = PLATEAU_AND_ROW if steps else NOTHING
-    save = hooks.last.on_train_batch_end  # who joins in this hook hears of the next one on
-    hook = hooks.on_train_batch_end
-    hook(outputs, batch, batch_idx)
-    validate = plan.interval is not None and plan.due(progress.batch, is_last, state.should_stop and may_stop(run))
     if steps:
-        if run.optimization.schedulers and not validate and progress.global_step > steps_before:
-            step_schedulers(run, "step", plateau=True)
-        every = run.limits.log_every_n_steps
+        progress.owes = PLATEAU_AND_ROW
+    hook, save = hooks.on_train_batch_end, hooks.save  # who joins in this hook hears of the next one on
+    outputs = None if hook is None and save is None else _outputs(loss, output)
+    if hook is not None:
+        hook(outputs, batch, batch_idx)
+    state = stepper.state
+    validate = plan.interval is not None and plan.due(
+        progress.batch, is_last, state.should_stop and may_stop(stepper.run)
+    )
+    if steps:
+        if stepper.schedulers and not validate and progress.global_step > steps_before:
+            step_schedulers(stepper.run, "step", plateau=True)
+        every = stepper.limits.log_every_n_steps
         if every and (progress.logged_step % every == 0 or state.should_stop):
             recorder.send_step(progress.logged_step - 1, progress.epoch)
-    progress.owes = NOTHING
+        progress.owes = NOTHING
     if save is not None:
         state.validation_follows = validate
         save(outputs, batch, batch_idx)
@@ -265,30 +315,29 @@ def finish_window(stepper: Stepper, validates: bool) -> None:
         run.recorder.send_step(progress.logged_step - 1, progress.epoch)
 
 
-def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
-    """Run training_step and, where the window is complete, the optimizer; returns the outputs for hooks."""
+def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> tuple[Tensor | None, Any]:
+    """Run training_step and, where the window is complete, the optimizer; returns what `_outputs` needs."""
     run, optimizer = stepper.run, stepper.optimizer
     if optimizer is None and not run.module.automatic_optimization:
         run.recorder.hook = "training_step"
         output = stepper.training_step(batch, batch_idx)
         if not isinstance(output, Tensor | Mapping | None):
             _loss_of(run.module, output)
-        outputs = map_batch(Tensor.detach, {"loss": output} if isinstance(output, Tensor) else output or {})
         run.recorder.hook = None
-        return outputs
+        return (output if isinstance(output, Tensor) else None), output
     if optimizer is None or not steps:
-        return _gradients(stepper, batch, batch_idx)[1]
+        return _gradients(stepper, batch, batch_idx)
 
-    outputs = None
+    loss_and_output: tuple[Tensor | None, Any] | None = None
 
     def closure() -> Tensor | None:
-        nonlocal outputs
-        loss, outputs = _gradients(stepper, batch, batch_idx)
-        return loss
+        nonlocal loss_and_output
+        loss_and_output = _gradients(stepper, batch, batch_idx)
+        return loss_and_output[0]
 
     if stepper.custom_optimizer_step:
         optimizer_step_of_module(run, batch_idx, closure)
-        if outputs is None:
+        if loss_and_output is None:
             raise MisconfigurationError(
                 f"{type(run.module).__name__}.optimizer_step did not run its closure, so this "
                 "batch was not trained on. "
@@ -296,50 +345,57 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> Any:
             )
     else:
         step_optimizer(run, optimizer, closure)
-    return outputs
+    assert loss_and_output is not None
+    return loss_and_output
 
 
 def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | None, Any]:
-    """Run training_step and backward; returns the loss, None if the batch was skipped, and the outputs for hooks."""
-    run, optimizer = stepper.run, stepper.optimizer
-    hooks, recorder, progress = run.hooks, run.recorder, run.progress
+    """Run training_step and backward; returns the loss, None if the batch was skipped, and what the step returned."""
+    hooks, recorder, progress, optimizer = stepper.hooks, stepper.recorder, stepper.progress, stepper.optimizer
     outer = recorder.hook  # the module's own optimizer_step, which may log too
     recorder.hook = "training_step"
     training_step = stepper.training_step
     output = training_step(batch, batch_idx)
     recorder.hook = outer
-    is_loss = isinstance(output, Tensor)
-    loss = output if is_loss else _loss_of(run.module, output)
-    outputs: Any = {}
-    if loss is not None:
-        if progress.window_size > 1:
-            loss = loss / progress.window_size
-        outputs = {"loss": loss.data}  # cheaper than detach(), and its graph will have been used when hooks see it
-    if not is_loss and output is not None:
-        outputs = map_batch(Tensor.detach, {**output, **outputs})
+    loss = output if isinstance(output, Tensor) else _loss_of(stepper.run.module, output)
+    if loss is not None and progress.window_size > 1:
+        loss = loss / progress.window_size
     if progress.window_filled == 1 and optimizer is not None:
-        hook = hooks.on_before_zero_grad
-        hook(optimizer)
+        if (hook := hooks.on_before_zero_grad) is not None:
+            hook(optimizer)
         if stepper.custom_zero_grad:
-            hooks.own.optimizer_zero_grad(progress.epoch, batch_idx, optimizer)
+            stepper.run.hooks.own.optimizer_zero_grad(progress.epoch, batch_idx, optimizer)
         else:
             optimizer.zero_grad()
     if loss is None:
-        return None, outputs
+        return None, output
     scaled = loss if stepper.scale is None else stepper.scale(loss)
-    hook = hooks.on_before_backward
-    hook(scaled)
+    if (hook := hooks.on_before_backward) is not None:
+        hook(scaled)
     try:
         if stepper.backward is None:
             scaled.backward()
         else:
             stepper.backward(scaled)
     except RuntimeError as error:
-        explain_failed_backward(error, f"{type(run.module).__name__}.training_step returned", loss)
+        _explain(stepper, error, loss)
         raise
-    hook = hooks.on_after_backward
-    hook()
-    return loss, outputs
+    if (hook := hooks.on_after_backward) is not None:
+        hook()
+    return loss, output
+
+
+def _outputs(loss: Tensor | None, output: Any) -> Any:
+    """What hooks get at the end of a batch: what training_step returned as a dict, without the graph."""
+    # .data is cheaper than detach(), and the graph has been used.
+    outputs = {} if loss is None else {"loss": loss.data}
+    if output is None or isinstance(output, Tensor):
+        return outputs
+    return map_batch(Tensor.detach, {**output, **outputs})
+
+
+def _explain(stepper: Stepper, error: RuntimeError, loss: Tensor) -> None:
+    explain_failed_backward(error, f"{type(stepper.run.module).__name__}.training_step returned", loss)
 
 
 def _backward(loss: Tensor) -> None:
