@@ -120,7 +120,8 @@ def batch_size(batch: Any) -> tuple[int, bool]:
     # Tensors are measured here and not in a call of their own: batches of a list of tensors are the usual ones.
     for part in batch if type(batch) is list or type(batch) is tuple else (batch,):
         if isinstance(part, Tensor):
-            sizes.append(part.size(0) if part.ndim > 0 else 1)
+            shape = part.shape
+            sizes.append(shape[0] if shape else 1)
         else:
             _collect_sizes(part, sizes)
     if not sizes:

@@ -345,25 +345,12 @@ class Callback(Hooks):
         rank_zero_only: bool = False,
     ) -> None:
         """Log a value from a hook of this callback, exactly as `LightningModule.log` does from the module's."""
-        if self._recorder is None:
+        recorder = self._recorder
+        if recorder is None:
             log_without_a_run(name)
             return
-        self._recorder.log(
-            name,
-            value,
-            prog_bar,
-            logger,
-            on_step,
-            on_epoch,
-            reduce_fx,
-            enable_graph,
-            sync_dist,
-            sync_dist_group,
-            add_dataloader_idx,
-            batch_size,
-            metric_attribute,
-            rank_zero_only,
-        )
+        settings = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, rank_zero_only)
+        recorder.log(name, value, settings, add_dataloader_idx, batch_size)
 
     def log_dict(self, dictionary: Mapping[str, Loggable], **arguments: Any) -> None:
         """Log every item of `dictionary` under its key; `arguments` are those of `log`."""

@@ -38,8 +38,12 @@ class Accumulator(Protocol):
         """Take in a value; `weight` is the number of samples that it stands for."""
         ...
 
-    def compute(self) -> Tensor | float:
-        """The reduction of everything taken in, on the values' device."""
+    def compute(self, dtype: torch.dtype | None = None) -> Tensor | float:
+        """The reduction of everything taken in, on the values' device.
+
+        Args:
+            dtype: of the tensors of the CPU, whose values come as numbers; None: all numbers were numbers.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,8 +62,8 @@ MOST_PENDING = 64
 class Total:
     """Sum of the values, or their mean weighted by batch size.
 
-    Tensors are added up in float64 in place on their device (float32 loses the small values of long epochs), Python
-    numbers on the host; the result has the tensors' dtype, at least float32 and torch's default one.
+    Tensors are added up in float64 in place on their device (float32 loses the small values of long epochs), numbers
+    on the host; the result has the tensors' dtype, at least float32 and torch's default one.
     """
 
     __slots__ = ("_device_total", "_dtype", "_host_total", "_mean", "_pending", "_pending_weight", "_weight")
@@ -78,7 +82,7 @@ class Total:
         if not self._mean:
             weight = 1
         self._weight += weight
-        if not isinstance(value, Tensor):
+        if type(value) is float or not isinstance(value, Tensor):
             self._host_total += value * weight
         else:
             if weight != self._pending_weight:
@@ -97,14 +101,16 @@ class Total:
         self._device_total = total if self._device_total is None else self._device_total + total
         self._pending.clear()
 
-    def compute(self) -> Tensor | float:
+    def compute(self, dtype: torch.dtype | None = None) -> Tensor | float:
         divisor = self._weight if self._mean else 1
         if divisor == 0:
             return math.nan
         self._add_pending()
-        if self._device_total is None:
-            return self._host_total / divisor
-        return ((self._device_total + self._host_total) / divisor).to(self._dtype)
+        result_dtype = self._dtype if dtype is None else torch.promote_types(self._dtype, dtype)
+        if self._device_total is not None:
+            return ((self._device_total + self._host_total) / divisor).to(result_dtype)
+        mean = self._host_total / divisor
+        return mean if dtype is None else torch.tensor(mean, dtype=result_dtype, device="cpu")
 
     def state_dict(self) -> dict[str, Any]:
         # What is pending stays so: added up at another moment, the sum might differ in its last bit.
@@ -147,8 +153,9 @@ class Extreme:
         else:
             self._extreme = math.nan if math.isnan(value) or math.isnan(best) else self._pick(best, value)
 
-    def compute(self) -> Tensor | float:
-        return math.nan if self._extreme is None else self._extreme
+    def compute(self, dtype: torch.dtype | None = None) -> Tensor | float:
+        best = math.nan if self._extreme is None else self._extreme
+        return best if dtype is None or isinstance(best, Tensor) else torch.tensor(best, dtype=dtype, device="cpu")
 
     def state_dict(self) -> dict[str, Any]:
         return {"extreme": self._extreme.detach() if isinstance(self._extreme, Tensor) else self._extreme}

@@ -24,9 +24,11 @@ class Entry:
 
     __slots__ = (
         "_accumulator",
+        "_dtype",
         "_enable_graph",
         "_metric",
         "_reduced",
+        "_step_dtype",
         "_step_value",
         "arguments",
         "dataloader_idx",
@@ -70,37 +72,56 @@ class Entry:
         self._enable_graph = settings.enable_graph
         self._step_value: Tensor | float | None = None
         self._reduced: Tensor | float | None = None
+        # Of the tensors whose values are kept as numbers: of all of them, and of the last one if it is one.
+        self._dtype: torch.dtype | None = None
+        self._step_dtype: torch.dtype | None = None
 
     def update(self, value: object, batch_size: int) -> None:
-        """Take in a value of a batch of that many samples. Nothing here reads a tensor's value."""
+        """Take in a value of a batch of that many samples. Nothing here waits for a device."""
         self._reduced = None
         self.fresh = True
+        kept: Tensor | float | None
+        if type(value) is Tensor and value.dtype is self._step_dtype and value.is_cpu and not value.ndim:
+            kept = value.item()  # as _kept does it: values are mostly of the kind of the one before
+        else:
+            kept = self._kept(value)
+        if kept is None:
+            return
+        if self.on_step:
+            self._step_value = kept
+        if self._accumulator is not None:
+            self._accumulator.update(kept, batch_size)
+
+    def _kept(self, value: object) -> Tensor | float | None:
+        """What is kept of a value: a copy, as `loss += penalty` after the call would change what was logged.
+
+        None if it is an object that accumulates by itself.
+        """
+        self._step_dtype = None
         if isinstance(value, Tensor):
             if value.ndim or not value.is_floating_point():
                 value = self._scalar(value)
-            if not self._enable_graph:
-                # A copy: `loss += penalty` after the call would change the value that was logged. And .data, because
-                # nobody sees what is copied: detach() would make a view of it, with a version to be kept track of.
-                value = value.data.clone()
-            if self.on_step:
-                self._step_value = value
-            if self._accumulator is not None:
-                self._accumulator.update(value, batch_size)
-        elif type(value) is float or isinstance(value, int | float):
-            if self.on_step:
-                self._step_value = value
-            if self._accumulator is not None:
-                self._accumulator.update(value, batch_size)
-        elif self._metric is not None and is_metric(value):
+            if self._enable_graph:
+                return value
+            if value.is_cpu and type(value) is Tensor:
+                # A number is the cheapest copy: it is read ten times as fast as a tensor is made.
+                self._step_dtype = value.dtype
+                self._dtype = value.dtype if self._dtype is None else torch.promote_types(self._dtype, value.dtype)
+                return value.item()
+            # .data, because nobody sees what is copied: detach() would make a view, with a version to keep track of.
+            return value.data.clone()
+        if isinstance(value, int | float):
+            return value
+        if self._metric is not None and is_metric(value):
             self._metric = value
             # torchmetrics keeps the value of the batch that went through forward(); other objects have none.
             self._step_value = getattr(value, "_forward_cache", None)
-        else:
-            raise MisconfigurationError(
-                f'self.log("{self.name}", {value!r}): a value of type {type(value).__name__} cannot be logged. Pass a '
-                "tensor with one element, a number, or an object with update, compute and reset; "
-                "for a dict use self.log_dict."
-            )
+            return None
+        raise MisconfigurationError(
+            f'self.log("{self.name}", {value!r}): a value of type {type(value).__name__} cannot be logged. Pass a '
+            "tensor with one element, a number, or an object with update, compute and reset; "
+            "for a dict use self.log_dict."
+        )
 
     def _scalar(self, value: Tensor) -> Tensor:
         if value.numel() != 1:
@@ -118,7 +139,7 @@ class Entry:
         if self._step_value is None and self._metric is not None:
             return _computed(self.name, self._metric)
         assert self._step_value is not None
-        return self._step_value
+        return _as_logged(self._step_value, self._step_dtype)
 
     @property
     def epoch_value(self) -> Tensor | float:
@@ -128,7 +149,7 @@ class Entry:
                 self._reduced = _computed(self.name, self._metric)
             else:
                 assert self._accumulator is not None
-                self._reduced = self._accumulator.compute()
+                self._reduced = self._accumulator.compute(self._dtype)
         return self._reduced
 
     @property
@@ -142,7 +163,8 @@ class Entry:
             "settings": tuple(self.settings),
             "dataloader_idx": self.dataloader_idx,
             "fresh": self.fresh,
-            "step_value": _kept(self._step_value),
+            "step_value": None if self._step_value is None else _as_logged(self._step_value, self._step_dtype),
+            "dtype": self._dtype,
             "accumulator": None if self._accumulator is None else self._accumulator.state_dict(),
         }
 
@@ -162,6 +184,7 @@ class Entry:
         entry.fresh = state["fresh"]
         value = state["step_value"]
         entry._step_value = value.to(device) if isinstance(value, Tensor) else value
+        entry._dtype = state.get("dtype")
         if entry._accumulator is not None:
             entry._accumulator.load_state_dict(state["accumulator"], device)
         return entry
@@ -181,8 +204,11 @@ class Entry:
             self._metric.reset()
 
 
-def _kept(value: Tensor | float | None) -> Tensor | float | None:
-    return value.detach() if isinstance(value, Tensor) else value
+def _as_logged(value: Tensor | float, dtype: torch.dtype | None) -> Tensor | float:
+    """A value that is kept, as a tensor if it was one when it was logged."""
+    if isinstance(value, Tensor):
+        return value
+    return value if dtype is None else torch.tensor(value, dtype=dtype, device="cpu")
 
 
 def is_metric(value: object) -> TypeGuard[Metric]:

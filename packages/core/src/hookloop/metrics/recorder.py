@@ -1,7 +1,7 @@
 """`Recorder`: what `self.log` talks to, from the first hook of a run to the last."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,23 +60,21 @@ class Recorder:
         self,
         name: str,
         value: Loggable,
-        prog_bar: bool = False,
-        logger: bool | None = None,
-        on_step: bool | None = None,
-        on_epoch: bool | None = None,
-        reduce_fx: str | Callable[..., Any] = "mean",
-        enable_graph: bool = False,
-        sync_dist: bool = False,
-        sync_dist_group: Any = None,
+        arguments: tuple[Any, ...],
         add_dataloader_idx: bool = True,
         batch_size: int | None = None,
-        metric_attribute: str | None = None,
-        rank_zero_only: bool = False,
     ) -> None:
-        """Record a value under `name`; the arguments are those of `LightningModule.log`."""
+        """Record a value under `name`, as `LightningModule.log` says.
+
+        Args:
+            name: the key.
+            value: what is logged.
+            arguments: those that must be the same in every call for a key, in the order of `Settings`.
+            add_dataloader_idx: whether the key gets a suffix where there are several evaluation loaders.
+            batch_size: samples that the value stands for; None: those of the batch.
+        """
         results = self._results
         index = self.dataloader_idx if add_dataloader_idx else None
-        arguments = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, rank_zero_only)
         try:
             entry = results.entries.get((self.hook, name, index)) if results is not None else None
         except TypeError:
@@ -87,14 +85,14 @@ class Recorder:
             entry.dataloader_idx = None
         if entry.arguments != arguments:
             self._check_same_settings(entry, name, arguments)
-        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        if batch_size is None:
+            batch_size = (self.batch_size or self._measure_batch()) if entry.needs_batch_size else 1
+        elif type(batch_size) is not int or batch_size < 1:
             raise MisconfigurationError(
                 f'self.log("{name}", ..., batch_size={batch_size!r}): it must be a whole number '
                 "of at least 1, the samples "
                 "that the value stands for."
             )
-        if batch_size is None:
-            batch_size = (self.batch_size or self._measure_batch()) if entry.needs_batch_size else 1
         entry.update(value, batch_size)
 
     def _new_entry(self, name: str, value: object, index: int | None, arguments: tuple[Any, ...]) -> Entry:
