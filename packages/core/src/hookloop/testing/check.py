@@ -36,7 +36,7 @@ class Report:
     Attributes:
         callback: the name of the class.
         results: one for each rule, in the order in which they were tried.
-        calls_per_step: Python calls that the callback adds to a training step, against one that overrides nothing;
+        calls_per_step: Python calls that the callback adds to a training step, beside one that listens to every hook;
             None if that could not be counted.
     """
 
