@@ -22,7 +22,7 @@ from hookloop.progress import Progress
 from hookloop.run import Run
 from hookloop.stage import RunningStage, TrainerState, TrainerStatus
 from hookloop.strategies import Strategy
-from hookloop.trainer.arguments import check_loggers
+from hookloop.trainer.arguments import check_loggers, validation_interval
 
 
 class TrainerAttributes:
@@ -128,6 +128,10 @@ class TrainerAttributes:
     def min_epochs(self) -> int:
         return self._limits.min_epochs
 
+    @min_epochs.setter
+    def min_epochs(self, value: int) -> None:
+        self._limits.change(min_epochs=value)
+
     @property
     def max_steps(self) -> int:
         return self._limits.max_steps
@@ -139,6 +143,10 @@ class TrainerAttributes:
     @property
     def min_steps(self) -> int:
         return self._limits.min_steps
+
+    @min_steps.setter
+    def min_steps(self, value: int) -> None:
+        self._limits.change(min_steps=value)
 
     @property
     def fast_dev_run(self) -> bool | int:
@@ -172,13 +180,25 @@ class TrainerAttributes:
         """Epochs after which the training and the validation loaders are asked for anew; 0 asks once."""
         return self._limits.reload_dataloaders_every_n_epochs
 
+    @reload_dataloaders_every_n_epochs.setter
+    def reload_dataloaders_every_n_epochs(self, value: int) -> None:
+        self._limits.change(reload_dataloaders_every_n_epochs=value)
+
     @property
     def val_check_interval(self) -> int | float | timedelta:
         return self._limits.val_check_interval
 
+    @val_check_interval.setter
+    def val_check_interval(self, value: int | float | str | timedelta | dict[str, int]) -> None:
+        self._limits.change(val_check_interval=validation_interval(value))
+
     @property
     def check_val_every_n_epoch(self) -> int | None:
         return self._limits.check_val_every_n_epoch
+
+    @check_val_every_n_epoch.setter
+    def check_val_every_n_epoch(self, value: int | None) -> None:
+        self._limits.change(check_val_every_n_epoch=value)
 
     @property
     def enable_validation(self) -> bool:
@@ -189,6 +209,10 @@ class TrainerAttributes:
     @property
     def log_every_n_steps(self) -> int:
         return self._limits.log_every_n_steps
+
+    @log_every_n_steps.setter
+    def log_every_n_steps(self, value: int) -> None:
+        self._limits.change(log_every_n_steps=value)
 
     @property
     def should_update_logs(self) -> bool:
@@ -204,25 +228,45 @@ class TrainerAttributes:
         """Batches of a training epoch, or a fraction of them, as it was passed."""
         return self._limits.limit_train_batches
 
+    @limit_train_batches.setter
+    def limit_train_batches(self, value: int | float) -> None:
+        self._limits.change(limit_train_batches=value)
+
     @property
     def limit_val_batches(self) -> int | float:
         """The same for each validation loader."""
         return self._limits.limit_val_batches
+
+    @limit_val_batches.setter
+    def limit_val_batches(self, value: int | float) -> None:
+        self._limits.change(limit_val_batches=value)
 
     @property
     def limit_test_batches(self) -> int | float:
         """The same for each test loader."""
         return self._limits.limit_test_batches
 
+    @limit_test_batches.setter
+    def limit_test_batches(self, value: int | float) -> None:
+        self._limits.change(limit_test_batches=value)
+
     @property
     def limit_predict_batches(self) -> int | float:
         """The same for each predict loader."""
         return self._limits.limit_predict_batches
 
+    @limit_predict_batches.setter
+    def limit_predict_batches(self, value: int | float) -> None:
+        self._limits.change(limit_predict_batches=value)
+
     @property
     def num_sanity_val_steps(self) -> int:
         """Validation batches before training; -1 is all of them."""
         return self._limits.num_sanity_val_steps
+
+    @num_sanity_val_steps.setter
+    def num_sanity_val_steps(self, value: int) -> None:
+        self._limits.change(num_sanity_val_steps=value)
 
     @property
     def barebones(self) -> bool:
