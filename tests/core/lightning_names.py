@@ -118,6 +118,7 @@ BY_PACKAGES: dict[str, dict[str, str]] = {
 """At the same place once the distribution hookloop-callbacks-<key> is installed; until then an error names it."""
 
 ABSENT: dict[str, dict[str, str]] = {
+    "profilers": {"XLAProfiler": "Use SimpleProfiler, AdvancedProfiler or PyTorchProfiler"},
     "accelerators": {
         "MPSAccelerator": "no accelerator for Apple's devices yet",
         "XLAAccelerator": "does not support TPUs",

@@ -524,3 +524,15 @@ def test_what_a_hook_calls_follows_the_rules_of_that_hook(tmp_path: Path) -> Non
 
     with pytest.raises(MisconfigurationError, match="predict_step"):
         run("predict", speaking_module("predict_step", lambda m: helper(m)), tmp_path)
+
+
+@pytest.mark.parametrize("argument", ["on_step", "on_epoch"])
+@pytest.mark.parametrize("value", ["x", "False", 2, []])
+def test_what_is_neither_yes_nor_no_is_refused_with_what_is_allowed(argument: str, value: Any, tmp_path: Path) -> None:
+    class Logging(Everything):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("value", 1.0, **{argument: value})
+
+    allowed = rf"{argument}={re.escape(repr(value))}\) in `training_step`: {argument} must be True, False, or None"
+    with pytest.raises(MisconfigurationError, match=allowed):
+        trainer(tmp_path, max_epochs=1).fit(Logging())

@@ -481,7 +481,7 @@ def test_without_optimizers_training_step_may_do_as_it_likes(tmp_path: Path) -> 
             return None
 
         def training_step(self, batch: Batch, batch_idx: int) -> None:
-            assert self.optimizers() == []
+            assert self.trainer.optimizers == []
             with torch.no_grad():
                 self.maker.weight.add_(1.0)
 
@@ -491,4 +491,31 @@ def test_without_optimizers_training_step_may_do_as_it_likes(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match=r"ByHand\.configure_optimizers\(\) returned None"):
         trainer.fit(module, data(3))
     assert torch.equal(module.maker.weight, before + 1.0 + 1.0 + 1.0)
+    assert trainer.global_step == 0
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_without_optimizers_the_module_gets_one_that_does_nothing(tmp_path: Path, wrapped: bool) -> None:
+    class ByHand(Two):
+        def configure_optimizers(self) -> None:
+            return None
+
+        def training_step(self, batch: Batch, batch_idx: int) -> None:
+            optimizer: Any = self.optimizers(use_pl_optimizer=wrapped)
+            assert isinstance(self.optimizers(), Optimizer)
+            assert optimizer.param_groups == []
+            optimizer.zero_grad()
+            self.manual_backward(self.maker(batch[0]).sum())
+            assert optimizer.step() is None
+            with torch.no_grad():
+                assert optimizer.step(lambda: torch.ones(1, requires_grad=True) * 3).requires_grad
+
+    module = ByHand()
+    before = module.maker.weight.detach().clone()
+    trainer = make_trainer(tmp_path, [], max_epochs=1)
+    with pytest.warns(UserWarning, match=r"ByHand\.configure_optimizers\(\) returned None"):
+        trainer.fit(module, data(3))
+
+    assert torch.equal(module.maker.weight, before)
+    assert trainer.optimizers == []
     assert trainer.global_step == 0

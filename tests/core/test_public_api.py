@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from types import FunctionType, ModuleType
 from typing import Any
@@ -54,6 +55,13 @@ FACES: dict[str, set[str]] = {
     },
 }
 """Modules that users import from, and what they find there."""
+
+
+def test_the_package_tells_its_version_without_loading_torch() -> None:
+    program = "import hookloop, sys; print(hookloop.__version__, 'torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+    assert told.split() == [version("hookloop"), "False"]
 
 
 def test_the_package_offers_these_names_and_no_others() -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hookloop.random_state import seed_everything
     from hookloop.trainer import Trainer
 
+    __version__: str
+
 __all__ = [
     "Callback",
     "LambdaCallback",
@@ -38,6 +40,15 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # When somebody asks for it: it is read from a file.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            value = globals()[name] = version("hookloop")
+        except PackageNotFoundError:
+            value = "unknown"  # run from a source tree that is not installed
+        return value
     if name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value

@@ -21,10 +21,11 @@ _REASONS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("SingleDeviceXLAStrategy", "XLAAccelerator", "XLACheckpointIO", "XLAEnvironment", "XLAPrecision"),
-            *("XLAProfiler", "XLAStrategy"),
+            "XLAStrategy",
         ),
         _NOT_OURS.format(what="TPUs") + 'Use accelerator="cpu" or "cuda".',
     ),
+    "XLAProfiler": _NOT_OURS.format(what="TPUs") + "Use SimpleProfiler, AdvancedProfiler or PyTorchProfiler.",
     **dict.fromkeys(
         ("DeepSpeedPrecision", "DeepSpeedStrategy"),
         _NOT_OURS.format(what="DeepSpeed") + "Today it trains on one device: leave {name} out.",

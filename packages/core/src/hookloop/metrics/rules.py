@@ -74,6 +74,12 @@ def resolve_step_and_epoch(
             f'self.log("{name}", ...) was called {where}, where nothing can be logged. '
             f"Hooks that may log are: {', '.join(LOG_RULES)}."
         )
+    for argument, value in (("on_step", on_step), ("on_epoch", on_epoch)):
+        if value not in (True, False, None):
+            raise MisconfigurationError(
+                f'self.log("{name}", ..., {argument}={value!r}) in `{hook}`: {argument} must be True, False, or None '
+                "for what the hook does by default."
+            )
     step = rule.step_by_default if on_step is None else on_step
     epoch = rule.epoch_by_default if on_epoch is None else on_epoch
     if step and not rule.step_allowed:

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from hookloop.errors import MisconfigurationError
 from hookloop.module.hooks import ModuleHooks
+from hookloop.module.no_optimizer import NoOptimizer
 from hookloop.module.toggling import Turns
 from hookloop.view import TrainerView
 
@@ -51,13 +52,15 @@ class ManualOptimization(ModuleHooks):
         self._automatic_optimization = value
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        """The optimizer, or a list of several.
+        """The optimizer, or a list of several; one that does nothing (`NoOptimizer`) where there is none.
 
         Args:
             use_pl_optimizer: wrapped, so that `step()` runs the trainer's hooks and counts; False gives torch's own.
         """
         trainer = self.trainer
         optimizers: Sequence[Any] = trainer.lightning_optimizers if use_pl_optimizer else trainer.optimizers
+        if not optimizers:
+            return NoOptimizer()
         return optimizers[0] if len(optimizers) == 1 else list(optimizers)
 
     def lr_schedulers(self) -> Any:
