@@ -7,6 +7,7 @@ values are kept as those of a GPU are.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +134,21 @@ def test_a_reduction_on_a_device_goes_on_from_its_state_to_the_last_bit(reductio
     assert isinstance(expected, Tensor)
     assert isinstance(result, Tensor)
     assert torch.equal(result, expected)
+
+
+def test_a_compiled_step_that_logs_stays_one_graph(tmp_path: Path) -> None:
+    class Compiled(Logging):
+        def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+            loss: Tensor = self.layer(batch).sum()
+            self.log("loss", loss, on_step=True, on_epoch=True, batch_size=1)
+            self.of_the_step.append(loss.detach())
+            return loss
+
+    module = Compiled(torch.float32, [])
+    module.training_step = torch.compile(module.training_step, backend="eager", fullgraph=True)  # type: ignore[method-assign]
+    trainer = Trainer(max_epochs=1, logger=False, registered_callbacks=False, default_root_dir=tmp_path)
+    trainer.fit(module, DataLoader(torch.ones(3, 1)))  # type: ignore[arg-type]
+
+    expected = torch.stack(module.of_the_step)
+    assert torch.equal(trainer.callback_metrics["loss_step"], expected[-1])
+    torch.testing.assert_close(trainer.callback_metrics["loss_epoch"], expected.double().mean().float())

@@ -103,8 +103,9 @@ class Entry:
                 value = self._scalar(value)
             if self._enable_graph:
                 return value
-            if value.is_cpu and type(value) is Tensor:
-                # A number is the cheapest copy: it is read ten times as fast as a tensor is made.
+            if value.is_cpu and type(value) is Tensor and not torch.compiler.is_compiling():
+                # A number is the cheapest copy: it is read ten times as fast as a tensor is made. (But a compiled step
+                # would end its graph here.)
                 self._step_dtype = value.dtype
                 self._dtype = value.dtype if self._dtype is None else torch.promote_types(self._dtype, value.dtype)
                 return value.item()
