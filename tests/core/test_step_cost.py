@@ -192,13 +192,13 @@ def test_every_step_costs_the_same_but_those_that_send_to_loggers(bare: int) -> 
 
 def test_clipping_and_accumulation_make_at_most_4_calls_a_step_more_than_a_plain_loop_that_does_both() -> None:
     def train_plainly_in_windows(module: LightningModule) -> None:
-        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        optimizer, parameters = torch.optim.SGD(module.parameters(), lr=0.1), list(module.parameters())
         for batch_idx, batch in enumerate(batches()):
             loss = module.training_step(batch, batch_idx)
             assert isinstance(loss, Tensor)
             (loss / WINDOW).backward()
             if (batch_idx + 1) % WINDOW == 0:
-                nn.utils.clip_grad_norm_(list(module.parameters()), 1.0)
+                nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
 

@@ -193,36 +193,40 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
         progress.batch_counted = True
         progress.window_filled -= 1
         return Next.END_EPOCH
-    if stepper.steps_directly and progress.window_size == 1:
-        # What _optimize, _gradients and step_optimizer do, without the calls and the questions on the way.
+    if stepper.steps_directly:
+        # What _optimize and step_optimizer do, without the calls on the way; and _gradients too, but for what it asks.
         optimizer = stepper.optimizer
         assert optimizer is not None
-        training_step = stepper.training_step
-        recorder.hook = "training_step"
-        output = training_step(batch, batch_idx)
-        recorder.hook = None
-        loss = output if isinstance(output, Tensor) else _loss_of(stepper.run.module, output)
-        if (hook := hooks.on_before_zero_grad) is not None:
-            hook(optimizer)
-        optimizer.zero_grad()
-        if loss is not None:
-            if (hook := hooks.on_before_backward) is not None:
-                hook(loss)
-            try:
-                loss.backward()
-            except RuntimeError as error:
-                _explain(stepper, error, loss)
-                raise
-            if (hook := hooks.on_after_backward) is not None:
-                hook()
-        if stepper.clips:
-            before_step(stepper.run, optimizer)
-        elif (hook := hooks.on_before_optimizer_step) is not None:
-            hook(optimizer)  # before_step has nothing else to do
-        optimizer.step()
-        progress.global_step += 1
-        if (hook := hooks.on_after_optimizer_step) is not None:
-            hook(optimizer)
+        if progress.window_size == 1:
+            training_step = stepper.training_step
+            recorder.hook = "training_step"
+            output = training_step(batch, batch_idx)
+            recorder.hook = None
+            loss = output if isinstance(output, Tensor) else _loss_of(stepper.run.module, output)
+            if (hook := hooks.on_before_zero_grad) is not None:
+                hook(optimizer)
+            optimizer.zero_grad()
+            if loss is not None:
+                if (hook := hooks.on_before_backward) is not None:
+                    hook(loss)
+                try:
+                    loss.backward()
+                except RuntimeError as error:
+                    _explain(stepper, error, loss)
+                    raise
+                if (hook := hooks.on_after_backward) is not None:
+                    hook()
+        else:
+            loss, output = _gradients(stepper, batch, batch_idx)
+        if steps:
+            if stepper.clips or progress.window_filled < progress.window_size:
+                before_step(stepper.run, optimizer)
+            elif (hook := hooks.on_before_optimizer_step) is not None:
+                hook(optimizer)  # before_step has nothing else to do
+            optimizer.step()
+            progress.global_step += 1
+            if (hook := hooks.on_after_optimizer_step) is not None:
+                hook(optimizer)
     else:
         loss, output = _optimize(stepper, batch, batch_idx, steps)
         if stepper.feed is not None and stepper.feed.last is not None:
