@@ -137,8 +137,10 @@ def test_what_may_change_can_be_set_and_is_checked(name: str, value: int, tmp_pa
     assert {other: getattr(trainer, other) for other in others} == {other: AS_PASSED[other] for other in others}
 
 
-# The view has no setter for the two limits: raising them between two fits is the user's business, not a callback's.
-WRITABLE = {"should_stop", "accumulate_grad_batches", "callbacks", "max_epochs", "max_steps", "logger", "loggers"}
+# The view has no setter for the limits: to change them between two fits is the user's business, not a callback's. What
+# they do is in test_trainer_setters.
+LIMITS = {"max_epochs", "max_steps", "min_epochs", "min_steps", "val_check_interval", "check_val_every_n_epoch"}
+WRITABLE = {"should_stop", "accumulate_grad_batches", "callbacks", "log_every_n_steps", "logger", "loggers"} | LIMITS
 
 
 @pytest.mark.parametrize("name", sorted(set(PROPERTIES) - WRITABLE))
