@@ -12,7 +12,7 @@ from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from hookloop import Callback, LightningModule
+from hookloop import Callback, LightningModule, Trainer
 from hookloop.errors import MisconfigurationError
 from hookloop.view import TrainerView
 
@@ -270,3 +270,35 @@ def test_a_batch_without_a_loss_is_refused_as_it_needs_one(tmp_path: Path) -> No
         ),
     ):
         make_trainer(tmp_path, [], max_epochs=1).fit(Skips(steps), data())
+
+
+def test_an_optimizer_that_leaves_its_closure_out_steps_and_hooks_get_no_outputs(tmp_path: Path) -> None:
+    class Halves(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            with torch.no_grad():
+                for parameter in self.param_groups[0]["params"]:
+                    parameter.mul_(0.5)
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+            self.seen: list[Any] = []
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            raise AssertionError("the optimizer runs no closure")
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.seen.append(outputs)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return Halves(self.parameters(), lr=1.0)
+
+    module = Module()
+    Trainer(max_epochs=1, logger=False, registered_callbacks=False, default_root_dir=tmp_path).fit(
+        module,
+        DataLoader(torch.ones(2, 1)),  # type: ignore[arg-type]
+    )
+
+    assert module.seen == [{}, {}]
+    assert torch.equal(module.weight.detach(), torch.tensor([0.25]))

@@ -349,8 +349,7 @@ def _optimize(stepper: Stepper, batch: Any, batch_idx: int, steps: bool) -> tupl
             )
     else:
         step_optimizer(run, optimizer, closure)
-    assert loss_and_output is not None
-    return loss_and_output
+    return loss_and_output or (None, None)  # an optimizer of somebody's own may do without its closure
 
 
 def _gradients(stepper: Stepper, batch: Any, batch_idx: int) -> tuple[Tensor | None, Any]:
