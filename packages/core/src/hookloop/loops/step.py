@@ -248,7 +248,9 @@ def train_batch(stepper: Stepper, plan: ValidationPlan, batch: Any, batch_idx: i
     if steps:
         progress.owes = PLATEAU_AND_ROW
     hook, save = hooks.on_train_batch_end, hooks.save  # who joins in this hook hears of the next one on
-    outputs = None if hook is None and save is None else _outputs(loss, output)
+    outputs: Any = None
+    if hook is not None or save is not None:
+        outputs = {"loss": loss.data} if loss is output and loss is not None else _outputs(loss, output)
     if hook is not None:
         hook(outputs, batch, batch_idx)
     state = stepper.state

@@ -13,8 +13,8 @@ _BATCHES = SETTLED + 40
 class _Listens(Callback):
     """Overrides the hooks of a step, each with nothing.
 
-    The first one who listens to a hook has the loop make one call, and at the end of a batch two, that it leaves out
-    where nobody does. They are the loop's, so they are there with and without the callback that is counted.
+    The first one who listens to a hook has the loop make a call that it leaves out where nobody does. It is the loop's,
+    so it is there with and without the callback that is counted.
     """
 
     def on_train_batch_start(self, *arguments: Any) -> None: ...
