@@ -451,7 +451,7 @@ class ModelCheckpoint(CheckpointAttributes):
 
     def on_before_optimizer_step(self, trainer: TrainerView, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Note that the weights are about to change. Left out where save_on_exception is not asked for."""
-        self._moments.step_begins(trainer)
+        self._moments.stepping_in = trainer.current_epoch, trainer.batch_idx
 
     def on_exception(self, trainer: TrainerView, pl_module: LightningModule, exception: BaseException) -> None:
         """Write last.ckpt if that is asked for and training can go on from it; else say why not."""

@@ -124,7 +124,7 @@ class OnExceptionCheckpoint(Callback):
 
     def on_before_optimizer_step(self, trainer: TrainerView, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """The weights are about to change."""
-        self._moments.step_begins(trainer)
+        self._moments.stepping_in = trainer.current_epoch, trainer.batch_idx
 
     def on_preemption(self, trainer: TrainerView, pl_module: LightningModule, signum: int) -> None:
         """Save: the process was asked to end."""

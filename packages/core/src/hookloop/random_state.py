@@ -69,11 +69,16 @@ def random_state(include_cuda: bool = True) -> dict[str, Any]:
     """
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     if (numpy := sys.modules.get("numpy")) is not None:
-        name, keys, position, has_gauss, gauss = numpy.random.get_state()
-        state["numpy"] = (name, torch.tensor(keys.tolist()), position, has_gauss, gauss)
+        state["numpy"] = numpy_state(numpy.random.get_state())
     if include_cuda and torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
+
+
+def numpy_state(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What numpy.random.get_state() gives, as plain values and a tensor."""
+    name, keys, position, has_gauss, gauss = state
+    return name, torch.tensor(keys.tolist()), position, has_gauss, gauss
 
 
 def set_random_state(state: dict[str, Any]) -> None:

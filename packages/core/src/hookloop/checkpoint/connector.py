@@ -209,7 +209,7 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> GoOn:
         lightning.check_optimizers(optimization.optimizers)
         lightning.warn_of_what_is_missing(checkpoint)
         begin_inside = partial(lightning.go_on_inside, run.loaders, checkpoint, run.progress.epoch, run.progress.batch)
-    run.window_start.update(checkpoint.get("window_start", {}))
+    run.window_start.restore(checkpoint.get("window_start", {}))
     # What is given back last is what a save has to write until then.
     run.held.clear()
     run.held.update({name: checkpoint[name] for name in OF_A_MOMENT if name in checkpoint})

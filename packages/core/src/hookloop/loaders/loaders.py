@@ -4,11 +4,12 @@ import copy
 import math
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch.utils.data import DataLoader
 
 from hookloop.limits import Limits
@@ -119,15 +120,28 @@ class Loaders:
             return self.parts[stage]
         return [_repeatable(part) if getattr(part, "num_workers", 0) else part for part in self.parts[stage]]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where training is in its loaders, the validation loaders' own generators, and when both were asked for."""
+    def generators(self) -> list[torch.Generator]:
+        """Those that training and validation loaders have for themselves."""
+        return [one for stage in ("train", "val") for part in self.parts.get(stage, []) for one in own_generators(part)]
+
+    @property
+    def stays_in_an_epoch(self) -> bool:
+        """Whether nothing but the states of `generators` changes in `state_dict` after an epoch's first batch."""
+        return self.place is not None and self.place.stays and not self.limits.reload_dataloaders_every_n_epochs
+
+    def state_dict(
+        self, state_of: Callable[[torch.Generator], torch.Tensor] = torch.Generator.get_state
+    ) -> dict[str, Any]:
+        """Where training is in its loaders, the validation loaders' own generators, and when both were asked for.
+
+        Args:
+            state_of: the states of `generators`, for who knows those of an earlier moment.
+        """
         drawn = self._saved_val
         if drawn is None:
-            drawn = [
-                [generator.get_state() for generator in own_generators(part)] for part in self.parts.get("val", [])
-            ]
+            drawn = [[state_of(one) for one in own_generators(part)] for part in self.parts.get("val", [])]
         return {
-            "train": None if self.place is None else self.place.state_dict(),
+            "train": None if self.place is None else self.place.state_dict(state_of),
             "val": drawn if any(drawn) else [],
             "asked_in": {
                 stage: epoch

@@ -69,8 +69,21 @@ class Place:
 
     # what a checkpoint keeps
 
-    def state_dict(self) -> dict[str, Any]:
-        """How the running epoch's order was drawn, and the loaders' own states: tensors and plain values."""
+    @property
+    def stays(self) -> bool:
+        """Whether `state_dict` says the same all through an epoch, once it is open, but for the loaders' generators."""
+        if len(self._parts) != 1:
+            return False  # some of several may begin anew inside of it
+        return not _has_state(self._parts[0]) and not _samplers(self._parts[0])
+
+    def state_dict(
+        self, state_of: Callable[[torch.Generator], torch.Tensor] = torch.Generator.get_state
+    ) -> dict[str, Any]:
+        """How the running epoch's order was drawn, and the loaders' own states: tensors and plain values.
+
+        Args:
+            state_of: the state of a loader's own generator.
+        """
         if self._resumed is not None:
             return self._resumed  # nothing has been read since it was loaded
         states = self._ahead or self._own_states()
@@ -80,7 +93,7 @@ class Place:
             "parts": [
                 {
                     "order": None if positions is None else positions.order,
-                    "generators": [one.get_state() for one in own_generators(part)],
+                    "generators": [state_of(one) for one in own_generators(part)],
                     "state": state,
                     "workers_started": workers is not None and workers.started,
                     "samplers": states_of(_samplers(part)),

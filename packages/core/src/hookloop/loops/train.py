@@ -17,7 +17,7 @@ from hookloop.loops.stopping import limit_reached, may_stop
 from hookloop.loops.validation_plan import ValidationClock, ValidationPlan, is_epoch_of_validation, validates
 from hookloop.progress import NOTHING, PLATEAU_OF_EPOCH
 from hookloop.run import GoOn, Run
-from hookloop.run.moment import keep_window, keeping_windows, saves_inside_a_batch
+from hookloop.run.moment import saves_inside_a_batch
 from hookloop.stage import RunningStage
 from hookloop.warning_categories import PossibleUserWarning
 
@@ -141,12 +141,15 @@ def _train_epoch(run: Run, stepper: Stepper, clock: ValidationClock) -> None:
     cut, following = not progress.last_batch and stops, go_on
     run_batch = part(run, train_batch, "run_training_batch")
     waiting = "[_TrainingEpochLoop].train_dataloader_next"
-    inside = not cut and saves_inside_a_batch(run)
-    if inside and progress.window_filled == 0:
-        keep_window(run)
+    windows = None
+    if not cut and saves_inside_a_batch(run):
+        from hookloop.run.windows import Windows  # few runs
+
+        windows = Windows(run)
+        windows.begin()
     batches = iter(()) if cut else batches_of(run, waiting, loader, stepper.training_batches, skip=progress.batch)
-    if inside:
-        batches = keeping_windows(run, batches)
+    if windows is not None:
+        batches = windows.around(batches)
     if stepper.feed is not None:
         from hookloop.loops.fetching import fed  # a rare kind of step
 

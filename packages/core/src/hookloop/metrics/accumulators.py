@@ -50,6 +50,14 @@ class Accumulator(Protocol):
         """Everything taken in, as tensors and numbers."""
         ...
 
+    def mark(self) -> tuple[Any, ...]:
+        """Everything taken in until now, for `as_of`: asked again and again, so nothing is computed or copied."""
+        ...
+
+    def as_of(self, mark: tuple[Any, ...]) -> "Accumulator":
+        """One as this one was when it gave that mark."""
+        ...
+
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on where another one was, with tensors on this device."""
         ...
@@ -125,6 +133,17 @@ class Total:
             "pending_weight": self._pending_weight,
         }
 
+    def mark(self) -> tuple[Any, ...]:
+        # Tensors are never added to in place.
+        total = self._host_total, self._device_total, self._dtype
+        return *total, self._weight, self._pending.copy(), self._pending_weight
+
+    def as_of(self, mark: tuple[Any, ...]) -> "Total":
+        then = Total(self._mean)
+        then._host_total, then._device_total, then._dtype, then._weight, pending, then._pending_weight = mark
+        then._pending = list(pending)
+        return then
+
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         total = state["device_total"]
         self._host_total, self._dtype, self._weight = state["host_total"], state["dtype"], state["weight"]
@@ -159,6 +178,14 @@ class Extreme:
 
     def state_dict(self) -> dict[str, Any]:
         return {"extreme": self._extreme.detach() if isinstance(self._extreme, Tensor) else self._extreme}
+
+    def mark(self) -> tuple[Any, ...]:
+        return (self._extreme,)
+
+    def as_of(self, mark: tuple[Any, ...]) -> "Extreme":
+        then = Extreme(self._pick, self._pick_tensor)
+        (then._extreme,) = mark
+        return then
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         extreme = state["extreme"]

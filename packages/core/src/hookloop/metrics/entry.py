@@ -1,6 +1,7 @@
 """`Entry`: one logged key of one hook, from the arguments of its first `self.log` to its value."""
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, TypeGuard
 
 import torch
@@ -168,6 +169,21 @@ class Entry:
             "dtype": self._dtype,
             "accumulator": None if self._accumulator is None else self._accumulator.state_dict(),
         }
+
+    def mark(self) -> tuple[Any, ...]:
+        """What of it changes from step to step, for `as_of`."""
+        accumulator = self._accumulator
+        taken_in = None if accumulator is None else accumulator.mark()
+        return self._step_value, self.fresh, self.dataloader_idx, self._metric, taken_in
+
+    def as_of(self, mark: tuple[Any, ...]) -> "Entry":
+        """One as this one was when it gave that mark."""
+        then = copy(self)
+        then._step_value, then.fresh, then.dataloader_idx, then._metric, taken_in = mark
+        then._reduced = None
+        if self._accumulator is not None:
+            then._accumulator = self._accumulator.as_of(taken_in)
+        return then
 
     @classmethod
     def from_state(

@@ -268,6 +268,27 @@ class Recorder:
             "evaluated_batches": self._evaluated_batches,
         }
 
+    def mark(self) -> tuple[Any, ...]:
+        """What `state_dict` needs of this moment, between two batches of training, for `as_of`.
+
+        Asked before every batch of some runs: nothing is reduced, and no tensor is copied.
+        """
+        results = self._results
+        assert results is not None
+        entries = [(key, entry, entry.mark()) for key, entry in results.entries.items()] if results.entries else ()
+        earlier = self._callback_values.copy(), self._progress_bar_values.copy(), self._logged.copy()
+        return entries, earlier, self._evaluated_batches
+
+    def as_of(self, mark: tuple[Any, ...]) -> "Recorder":
+        """One that knows what this one knew when it gave that mark, for its `state_dict` and what is read from it."""
+        entries, earlier, evaluated_batches = mark
+        then = Recorder()
+        then._callback_values, then._progress_bar_values, then._logged = (dict(values) for values in earlier)
+        then._evaluated_batches = evaluated_batches
+        then._results = Results(training=True)
+        then._results.entries = {key: entry.as_of(one) for key, entry, one in entries}
+        return then
+
     def metrics_to_keep(self, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
         """The metric objects whose contents a resumed run goes on with.
 

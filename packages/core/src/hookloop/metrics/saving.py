@@ -77,17 +77,20 @@ def load_metric_states(module: nn.Module, states: Mapping[str, Mapping[str, Any]
 
 def metric_objects(module: nn.Module) -> dict[str, Metric]:
     """The module's metric objects, its own attributes and those of its parts, by name."""
-    return dict(_metrics(module))
+    return {name: metric for name, _, _, metric in metric_places(module)}
 
 
-def _metrics(module: nn.Module) -> Iterator[tuple[str, Metric]]:
+def metric_places(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, Metric]]:
+    """The name of each metric object, once; the dict that holds it, by which key; and the object."""
+    seen = set[int]()
     for path, part in module.named_modules():
-        if part is not module and is_metric(part):
-            yield path, part
         prefix = f"{path}." if path else ""
-        for name, value in vars(part).items():
-            if not name.startswith("_") and not isinstance(value, nn.Module) and is_metric(value):
-                yield f"{prefix}{name}", value
+        own = {key: value for key, value in vars(part).items() if not key.startswith("_")}
+        for holder, values in ((part._modules, part._modules), (vars(part), own)):
+            for key, value in values.items():
+                if id(value) not in seen and is_metric(value):
+                    seen.add(id(value))
+                    yield f"{prefix}{key}", holder, key, value
 
 
 def _is_plain(value: Any) -> bool:

@@ -2,12 +2,11 @@
 
 A save writes the moment in which it is made. But what is under way can only be done anew by a resumed run: a
 validation, a batch, a window of batches. So a save in the middle of one writes the moment in which that began, which
-the loops keep for it (`Run.held`, `Run.window_start`).
+the loops keep for it (`Run.held`, `Run.window_start`; see `hookloop.run.windows`).
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +15,6 @@ from hookloop.callback import Hooks, Order, order_of
 from hookloop.hook_checks import overrides
 from hookloop.metrics.saving import metric_objects, metric_states
 from hookloop.module import LightningModule
-from hookloop.module.compiled_names import plain_names
 from hookloop.random_state import random_state
 from hookloop.run.run import Run
 from hookloop.warning_categories import PossibleUserWarning
@@ -47,14 +45,30 @@ def moment(run: Run) -> dict[str, Any]:
     """
     limits, stopping = run.limits, run.state.should_stop
     metrics = metric_objects(run.module)
-    logged = run.training_recorder.state_dict(metrics)
-    callback_metrics = logged.pop("callback_metrics")
+    return entries_of(
+        run.training_recorder.state_dict(metrics),
+        metric_states(run.recorder.metrics_to_keep(metrics)),
+        random_state(),
+        run.loaders.state_dict(),
+        {"max_epochs": limits.max_epochs, "max_steps": limits.max_steps} if stopping else None,
+    )
+
+
+def entries_of(
+    recorded: dict[str, Any],
+    metrics: dict[str, dict[str, Any]],
+    random: dict[str, Any],
+    loaders: dict[str, Any],
+    asked_to_stop: dict[str, int] | None,
+) -> dict[str, Any]:
+    """The entries that `moment` gives, of what each part said."""
+    logged = dict(recorded)
     return {
-        "callback_metrics": callback_metrics,
-        "logged": {**logged, "metrics": metric_states(run.recorder.metrics_to_keep(metrics))},
-        "random_state": random_state(),
-        "loaders": run.loaders.state_dict(),
-        "asked_to_stop": {"max_epochs": limits.max_epochs, "max_steps": limits.max_steps} if stopping else None,
+        "callback_metrics": logged.pop("callback_metrics"),
+        "logged": {**logged, "metrics": metrics},
+        "random_state": random,
+        "loaders": loaders,
+        "asked_to_stop": asked_to_stop,
     }
 
 
@@ -79,43 +93,13 @@ def saves_inside_a_batch(run: Run) -> bool:
     )
 
 
-def keep_window(run: Run) -> None:
-    """A window of batches begins now, before the first one is asked for: `run.window_start` becomes this moment.
-
-    It costs random states and copies of buffers, by hand of gradients, and with accumulation of callbacks' states.
-    Only for runs in which `saves_inside_a_batch`.
-    """
-    buffers = {name: buffer.detach().clone() for name, buffer in run.module.named_buffers()}
-    # In automatic optimization they are of a window that is done with.
-    gradients = {} if run.module.automatic_optimization else gradients_of(run.module)
-    run.window_start.clear()
-    run.window_start.update({**moment(run), _BUFFERS: plain_names(buffers)})
-    if run.limits.accumulate_grad_batches > 1:
-        # Whole batches may come again, and validations between them: callbacks count them once.
-        have_states = [one for one in run.hooks.callbacks if overrides(one, Hooks, "state_dict")]
-        run.window_start["callbacks"] = {
-            one.state_key: state for one in have_states if (state := deepcopy(one.state_dict()))
-        }
-    if gradients:
-        run.window_start["gradients"] = {name: gradient.clone() for name, gradient in gradients.items()}
-
-
-def keeping_windows(run: Run, batches: Iterator[Any]) -> Iterator[Any]:
-    """The same batches; each window is kept but the first, which begins before `batches` was opened."""
-    for item in batches:
-        yield item
-        del item  # not kept while the next one is read
-        if run.progress.window_filled == 0:
-            keep_window(run)
-
-
 def as_it_was(run: Run, checkpoint: dict[str, Any]) -> None:
     """Put the moment that belongs to the run's counters into a checkpoint, in place of the one that is now."""
     progress = run.progress
     earlier: Mapping[str, Any] = run.held
     if not earlier and not progress.batch_counted:
         if progress.global_step == progress.steps_before:
-            earlier = run.window_start
+            earlier = run.window_start.entries()
         elif not run.module.automatic_optimization:
             warnings.warn(
                 "A checkpoint is saved in the middle of a training_step that has stepped an optimizer by hand. A run "
@@ -124,13 +108,13 @@ def as_it_was(run: Run, checkpoint: dict[str, Any]) -> None:
                 category=PossibleUserWarning,
                 stacklevel=4,
             )
-    if progress.batch_counted and progress.window_filled and run.window_start:
-        checkpoint["window_start"] = dict(run.window_start)  # for a save in the rest of this window
-    checkpoint.update({name: value for name, value in earlier.items() if name != _BUFFERS})
-    if buffers := earlier.get(_BUFFERS):
+    if progress.batch_counted and progress.window_filled and (entries := run.window_start.entries()):
+        checkpoint["window_start"] = dict(entries)  # for a save in the rest of this window
+    checkpoint.update({name: value for name, value in earlier.items() if name != BUFFERS})
+    if buffers := earlier.get(BUFFERS):
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: buffers.get(name, weight) for name, weight in weights.items()}
 
 
-_BUFFERS = "buffers"
+BUFFERS = "buffers"
 """What a module takes note of in its forward pass, such as the means of a batch norm, by name."""

@@ -15,6 +15,7 @@ from hookloop.module import LightningModule
 from hookloop.optimizers import Optimization
 from hookloop.profilers import Profiler
 from hookloop.progress import Progress
+from hookloop.run.window_start import WindowStart
 from hookloop.stage import TrainerState
 from hookloop.strategies import Strategy
 
@@ -64,4 +65,4 @@ class Run:
     detect_anomaly: bool = False
     profiler: Profiler | None = None
     held: dict[str, Any] = field(default_factory=dict)
-    window_start: dict[str, Any] = field(default_factory=dict)
+    window_start: WindowStart = field(default_factory=WindowStart)
