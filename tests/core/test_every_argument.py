@@ -65,7 +65,7 @@ def used() -> Used:
 
 
 ARGUMENTS = [name for name in inspect.signature(Trainer.__init__).parameters if name != "self"]
-ENTRY_POINTS = ("fit", "validate", "test", "predict", "save_checkpoint", "init_module")
+ENTRY_POINTS = ("fit", "validate", "test", "predict", "predict_iter", "save_checkpoint", "init_module")
 
 
 def public_methods(owner: type) -> Iterator[tuple[str, Any]]:

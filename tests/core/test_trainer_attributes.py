@@ -63,6 +63,7 @@ IN_A_TEST_OF_ITS_OWN = {
     *("global_rank", "local_rank", "world_size", "is_global_zero", "print", "save_checkpoint"),
     "wait_for_checkpoints",
     "profiler",
+    *("predict_dataloaders", "batch_samples", "follow_samples"),
 }
 
 
@@ -437,6 +438,19 @@ def test_the_numbers_of_batches_are_those_of_the_entry_point_that_runs(tmp_path:
     assert numbers(trainer)[3] == [2, 2]
     trainer.predict(module)
     assert numbers(trainer)[4] == [2]
+
+
+def test_the_predict_loaders_and_the_samples_of_a_batch_are_those_of_the_running_prediction(tmp_path: Path) -> None:
+    class Follows(Callback):
+        def on_predict_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
+            trainer.follow_samples()
+
+    trainer, module = make_trainer(tmp_path, [Follows()]), TwoOfEach()
+    assert trainer.predict_dataloaders is None
+    trainer.predict(module)
+    assert [len(one) for one in [trainer.predict_dataloaders]] == [2]
+    last = list(trainer.predict_dataloaders.batch_sampler)[-1]
+    assert trainer.batch_samples == last
 
 
 class Endless(IterableDataset[Batch]):

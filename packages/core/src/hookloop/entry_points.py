@@ -3,6 +3,7 @@
 Functions over a Run; the loops know nothing of checkpoints, and the checkpoint connector nothing of loops.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from hookloop.checkpoint import restore_module_and_callbacks, restore_training, understood
@@ -12,6 +13,7 @@ from hookloop.loops import (
     evaluate,
     part,
     predict,
+    predictions,
     sanity_check,
     strategy_part,
     train,
@@ -83,6 +85,13 @@ def run_prediction(run: Run, return_predictions: bool, checkpoints: list[dict[st
     part(run, _set_up_and_restore, "setup")(run, _taken(run, checkpoints))
     strategy_part(run, run.strategy.place, "place")(run.module)
     return part(run, predict, "run_prediction")(run, return_predictions)
+
+
+def prediction_steps(run: Run, checkpoints: list[dict[str, Any]]) -> Iterator[Any]:
+    """The same, batch by batch."""
+    part(run, _set_up_and_restore, "setup")(run, _taken(run, checkpoints))
+    strategy_part(run, run.strategy.place, "place")(run.module)
+    yield from predictions(run)
 
 
 def _taken(run: Run, checkpoints: list[dict[str, Any]]) -> dict[str, Any] | None:

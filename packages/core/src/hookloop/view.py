@@ -1,6 +1,6 @@
 """`TrainerView`: the whole of what a callback or a module may ask of the trainer that runs it."""
 
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -190,6 +190,32 @@ class TrainerView(Protocol):
         ...
 
     @property
+    def batch_samples(self) -> list[Any] | None:
+        """The indices of the samples of the running predict batch, as its sampler drew them, in their order.
+
+        None unless `follow_samples` was called, and where nobody can tell: for loaders that are no DataLoader, whose
+        dataset is iterable, or that have `in_order=False`.
+        """
+        ...
+
+    def follow_samples(
+        self, begins: Sequence[int] = (), left_out: Callable[[int, int, list[Any]], None] | None = None
+    ) -> None:
+        """Have `batch_samples` know the samples of each batch of this prediction. Call it in `on_predict_start`.
+
+        Args:
+            begins: for each loader, the first batch that the callback has a use for. With
+                `predict(return_predictions=False)`, batches that nobody has a use for are left out, and not read if
+                their loader is a DataLoader over a map-style dataset.
+            left_out: is called for each batch that is left out unread before another one of its loader, with the
+                indices of its loader and of the batch, and the indices of its samples.
+
+        Raises:
+            MisconfigurationError: no prediction is running.
+        """
+        ...
+
+    @property
     def estimated_stepping_batches(self) -> float:
         """Optimizer steps that this fit will take if nothing stops it, `math.inf` if unknown."""
         ...
@@ -259,6 +285,11 @@ class TrainerView(Protocol):
     @property
     def val_dataloaders(self) -> Any:
         """The validation loader or loaders, as they were given."""
+        ...
+
+    @property
+    def predict_dataloaders(self) -> Any:
+        """The predict loader or loaders, as they were given."""
         ...
 
     @property

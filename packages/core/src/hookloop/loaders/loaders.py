@@ -20,6 +20,7 @@ from hookloop.loaders.source import Source
 
 if TYPE_CHECKING:
     from hookloop.loaders.combined import CombinedLoader, Mode
+    from hookloop.loaders.samples import Samples
 
 Batches: TypeAlias = list[float]
 
@@ -39,6 +40,7 @@ class Loaders:
         in_fit: whether the run trains: then a checkpoint says where it is in its training loaders.
         place: that; None before the training loaders were asked for.
         asked_in: the epoch from which `reload_dataloaders_every_n_epochs` counts, by stage.
+        samples: which samples the batches of a prediction hold, if a callback asked for that.
     """
 
     sources: Mapping[str, Source]
@@ -51,6 +53,7 @@ class Loaders:
     in_fit: bool = False
     place: Place | None = None
     asked_in: dict[str, float] = field(default_factory=dict)
+    samples: "Samples | None" = None
     _opened: "list[weakref.ref[Any]]" = field(default_factory=list)
     _saved_val: list[Any] | None = None
 

@@ -1,10 +1,10 @@
 """The loops: functions over a Run. None of them sees the Trainer."""
 
 from hookloop.loops.evaluate import evaluate, sanity_check
-from hookloop.loops.guard import Closing, guarded
+from hookloop.loops.guard import Closing, guarded, guarded_steps
 from hookloop.loops.optimize import configure_optimization
 from hookloop.loops.parts import part, strategy_part
-from hookloop.loops.predict import predict
+from hookloop.loops.predict import predict, predictions
 from hookloop.loops.train import estimated_stepping_batches, train
 from hookloop.loops.validation_plan import validates
 
@@ -14,8 +14,10 @@ __all__ = [
     "estimated_stepping_batches",
     "evaluate",
     "guarded",
+    "guarded_steps",
     "part",
     "predict",
+    "predictions",
     "sanity_check",
     "strategy_part",
     "train",

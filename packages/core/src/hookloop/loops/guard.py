@@ -1,7 +1,7 @@
 """What happens around every entry point: whatever is raised, everybody hears of it and everything is torn down."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, TypeVar
 
 from hookloop.errors import SIGTERMException
@@ -46,40 +46,21 @@ def guarded(
     """
     assert run.state.fn is not None
     failure: BaseException | None = None
-    interrupts = Interrupts(run.state)
-    signals, workers = PreemptionSignals(run.state), LostWorkers(run.state)
+    watch = _Watch(run)
     run.state.status = TrainerStatus.RUNNING
     try:
         try:
-            signals.watch()
-            workers.watch()
-            interrupts.watch()
+            watch.begin()
             try:
-                result = body(partial(signals.watch_also, run.hooks))
+                result = body(watch.callbacks_signals)
                 run.saves.wait()
             finally:
-                interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
-                workers.unwind()
+                watch.unwind()
         except BaseException as raised:  # noqa: BLE001 - KeyboardInterrupt and SystemExit unwind too; raised again below
-            failure = _what_was_meant(run, raised, interrupts)
-            run.state.status = TrainerStatus.INTERRUPTED
-            run.hooks.report_exception(failure)
-        failure = _attempt(run, failure, run.saves, "wait")
-        failure = run.hooks.tear_down(run.state.fn.value, failure)
-        for logger in loggers:
-            failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")
-        for owner, method, arguments in closing:
-            failure = _attempt(run, failure, owner, method, *arguments)
-        if failure is None and (late := _asked_to_end(run, interrupts)) is not None:
-            failure = late
-            run.hooks.report_exception(late)
-        run.hooks.detach()
-        run.state.stage = None
-        run.state.status = TrainerStatus.FINISHED if failure is None else TrainerStatus.INTERRUPTED
+            failure = _reported(run, raised, watch)
+        failure = _unwound(run, loggers, closing, failure, watch)
     finally:
-        workers.restore()
-        signals.restore()
-        interrupts.restore()
+        watch.restore()
     if failure is None:
         return result
     try:
@@ -88,6 +69,135 @@ def guarded(
         # The exception's traceback holds this frame. If the frame held the exception too, whoever catches it would keep
         # the run's batches, workers and device memory until the garbage collector comes.
         failure = None
+
+
+def guarded_steps(
+    run: Run,
+    loggers: Sequence[Logger],
+    body: Callable[[Callable[[], None]], Iterator[T]],
+    closing: Sequence[Closing],
+    around: Callable[[], AbstractContextManager[None]],
+) -> Iterator[T]:
+    """The same for a body that gives something from time to time.
+
+    Between two steps the process is whoever asked for the last one's: signal handlers and torch's switches are as they
+    found them. Who asks for no more and closes the iterator ends the run: everything is torn down, and nobody hears of
+    an exception, because there was none.
+
+    Args:
+        run: the run.
+        loggers: see `guarded`.
+        body: begins, and returns an iterator of its steps.
+        closing: see `guarded`.
+        around: what holds while a step, or the teardown, is under way.
+
+    Raises:
+        BaseException: see `guarded`.
+    """
+    failure: BaseException | None = None
+    watch = _Watch(run)
+    run.state.status = TrainerStatus.RUNNING
+    steps: Iterator[T] = iter(())
+    try:
+        try:
+            watch.begin()
+            try:
+                with around():
+                    steps = body(watch.callbacks_signals)
+                while True:
+                    with around():
+                        item = next(steps, _NO_MORE)
+                    if item is _NO_MORE:
+                        break
+                    watch.restore()
+                    try:
+                        yield item  # type: ignore[misc]
+                    finally:
+                        watch.begin()
+                    del item  # not kept while the next one is made
+                run.saves.wait()
+            except GeneratorExit:
+                with around():
+                    steps.close()  # type: ignore[attr-defined]
+            finally:
+                watch.unwind()
+        except BaseException as raised:  # noqa: BLE001 - as above
+            failure = _reported(run, raised, watch)
+        with around():
+            failure = _unwound(run, loggers, closing, failure, watch)
+    finally:
+        del steps
+        watch.restore()
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            failure = None
+
+
+_NO_MORE = object()
+
+
+class _Watch:
+    """What the process does about signals while a run goes on. It can be restored and begun again."""
+
+    def __init__(self, run: Run) -> None:
+        self.interrupts = Interrupts(run.state)
+        self._run = run
+        self._signals, self._workers = PreemptionSignals(run.state), LostWorkers(run.state)
+        self._also = False
+
+    def begin(self) -> None:
+        self._signals.watch()
+        self._workers.watch()
+        self.interrupts.watch()
+        if self._also:
+            self._signals.watch_also(self._run.hooks)
+
+    def callbacks_signals(self) -> None:
+        """The run's callbacks are known: the signals that they ask for are watched too."""
+        self._also = True
+        self._signals.watch_also(self._run.hooks)
+
+    def unwind(self) -> None:
+        self.interrupts.defer()  # before anything is unwound, so that no Ctrl-C falls in between
+        self._workers.unwind()
+
+    def restore(self) -> None:
+        self._workers.restore()
+        self._signals.restore()
+        self.interrupts.restore()
+
+
+def _reported(run: Run, raised: BaseException, watch: _Watch) -> BaseException:
+    """What was meant by an exception, after everybody has heard of it."""
+    failure = _what_was_meant(run, raised, watch.interrupts)
+    run.state.status = TrainerStatus.INTERRUPTED
+    run.hooks.report_exception(failure)
+    return failure
+
+
+def _unwound(
+    run: Run, loggers: Sequence[Logger], closing: Sequence[Closing], failure: BaseException | None, watch: _Watch
+) -> BaseException | None:
+    """The run's first exception, after everything was torn down."""
+    assert run.state.fn is not None
+    try:
+        failure = _attempt(run, failure, run.saves, "wait")
+        failure = run.hooks.tear_down(run.state.fn.value, failure)
+        for logger in loggers:
+            failure = _attempt(run, failure, logger, "finalize", "success" if failure is None else "failed")
+        for owner, method, arguments in closing:
+            failure = _attempt(run, failure, owner, method, *arguments)
+        if failure is None and (late := _asked_to_end(run, watch.interrupts)) is not None:
+            failure = late
+            run.hooks.report_exception(late)
+        run.hooks.detach()
+        run.state.stage = None
+        run.state.status = TrainerStatus.FINISHED if failure is None else TrainerStatus.INTERRUPTED
+        return failure
+    finally:
+        failure = None  # its traceback holds this frame
 
 
 def _what_was_meant(run: Run, raised: BaseException, interrupts: Interrupts) -> BaseException:

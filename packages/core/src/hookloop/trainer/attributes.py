@@ -1,6 +1,6 @@
 """`TrainerAttributes`: what can be asked of a trainer in every stage and hook; `hookloop.view` has the meanings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -293,6 +293,26 @@ class TrainerAttributes:
     def num_predict_batches(self) -> list[float]:
         return self._batches("predict")
 
+    @property
+    def batch_samples(self) -> list[Any] | None:
+        samples = self._run.loaders.samples if self._run is not None else None
+        return None if samples is None else samples.current
+
+    def follow_samples(
+        self, begins: Sequence[int] = (), left_out: Callable[[int, int, list[Any]], None] | None = None
+    ) -> None:
+        if self._state.stage is not RunningStage.PREDICTING:
+            raise MisconfigurationError(
+                "trainer.follow_samples() is for predictions: call it in on_predict_start, or in setup if stage is "
+                '"predict".'
+            )
+        loaders = self._running("follow_samples()").loaders
+        if loaders.samples is None:
+            from hookloop.loaders.samples import Samples  # for callbacks that ask
+
+            loaders.samples = Samples()
+        loaders.samples.ask(begins, left_out)
+
     def _batches(self, stage: str) -> list[float]:
         return list(self._run.loaders.batches.get(stage, [])) if self._run is not None else []
 
@@ -376,7 +396,6 @@ class TrainerAttributes:
 
     @property
     def predict_dataloaders(self) -> Any:
-        """The predict loader or loaders, as they were given."""
         return self._given("predict")
 
     def _given(self, stage: str) -> Any:

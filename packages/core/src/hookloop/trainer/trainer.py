@@ -1,7 +1,7 @@
 """`Trainer`: validates its arguments, puts a Run together, and hands it to the functions of the entry points."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
@@ -55,6 +55,7 @@ from hookloop.warning_categories import PossibleUserWarning
 
 if TYPE_CHECKING:
     from hookloop.discovery import Provenance
+    from hookloop.loops import Closing
 
 T = TypeVar("T")
 
@@ -403,6 +404,57 @@ class Trainer(TrainerAttributes):
 
         return self._guard(run, path, lambda: run_prediction(run, keep, checkpoints))
 
+    def predict_iter(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> Generator[Any, None, None]:
+        """Run predict_step batch by batch, as the predictions are asked for; nothing is kept.
+
+            for prediction in trainer.predict_iter(model, loader):
+                ...
+
+        The run begins when the first one is asked for. Between two batches gradients are on, and signals and torch's
+        switches are, as they were before; the module is in eval mode until the end. Who leaves the loop early ends the
+        run: everything is torn down when the iterator is closed (`contextlib.closing` says when), and
+        on_predict_epoch_end and on_predict_end are not called.
+
+        Args:
+            model: see `validate`.
+            dataloaders: see `validate`.
+            datamodule: supplies loaders that were not passed.
+            ckpt_path: see `validate`.
+            weights_only: see `fit`.
+
+        Yields:
+            What predict_step returned for each batch, loader after loader. None of them are left out.
+
+        Raises:
+            MisconfigurationError: predict_step takes a dataloader_iter; see also `predict`.
+        """
+        checked = self._checked(model, "predict_iter")
+        path, checkpoints = self._begins_with(TrainerFn.PREDICTING, model, ckpt_path, weights_only)
+        dataloaders, datamodule = _told_apart("dataloaders", dataloaders, datamodule)
+        run = self._put_together(TrainerFn.PREDICTING, checked, {"predict": dataloaders}, datamodule)
+        from hookloop.entry_points import prediction_steps  # loaded by the first run
+        from hookloop.loops import guarded_steps
+
+        def opened(watch: Callable[[], None]) -> Iterator[Any]:
+            self._listen(run)
+            self._add_module_callbacks(run)
+            watch()
+            return prediction_steps(run, checkpoints)
+
+        self._ckpt_path = path
+        switches = partial(torch_switches, self._options, training=False)
+        try:
+            yield from guarded_steps(run, run.loggers, opened, self._closing(run), switches)
+        except KeyboardInterrupt as pressed:
+            self._return_from(run, pressed)
+
     def save_checkpoint(
         self,
         filepath: str | Path,
@@ -552,19 +604,14 @@ class Trainer(TrainerAttributes):
 
     def _guard(self, run: Run, path: str | None, body: Callable[[], T]) -> T | None:
         """What the body returns; None after a Ctrl-C, where `on_interrupt` says that it is to return."""
-        from hookloop.loops import Closing, guarded  # loaded by the first run
+        from hookloop.loops import guarded  # loaded by the first run
 
         assert run.state.fn is not None
         stage = run.state.fn.value
         self._ckpt_path = path
 
         def with_module_callbacks(watch: Callable[[], None]) -> T:
-            if run.state.fn is TrainerFn.FITTING:
-                for logger in run.loggers:
-                    logger.save()  # claims its folder, before another run that starts now takes the same one
-            self._profiler.setup(stage, self.local_rank if self.world_size > 1 else None, self.log_dir)
-            self._callbacks.listen(run.hooks.compile)
-            self._profiler.watch(run.module)
+            self._listen(run)
             return timed(set_up_and_run, f"trainer.{stage}", self._profiler)(watch)
 
         def set_up_and_run(watch: Callable[[], None]) -> T:
@@ -572,30 +619,51 @@ class Trainer(TrainerAttributes):
             watch()
             return body()
 
+        with torch_switches(self._options, training=run.state.fn is TrainerFn.FITTING):
+            try:
+                return guarded(run, run.loggers, with_module_callbacks, self._closing(run))
+            except KeyboardInterrupt as pressed:
+                self._return_from(run, pressed)
+                return None
+
+    def _listen(self, run: Run) -> None:
+        """The run begins: the parts of the trainer that have to know of it."""
+        assert run.state.fn is not None
+        if run.state.fn is TrainerFn.FITTING:
+            for logger in run.loggers:
+                logger.save()  # claims its folder, before another run that starts now takes the same one
+        rank = self.local_rank if self.world_size > 1 else None
+        self._profiler.setup(run.state.fn.value, rank, self.log_dir)
+        self._callbacks.listen(run.hooks.compile)
+        self._profiler.watch(run.module)
+
+    def _closing(self, run: Run) -> "tuple[Closing, ...]":
+        """What is done at the end of an entry point, whatever happened."""
+        from hookloop.loops import Closing
+
+        assert run.state.fn is not None
         outer, self._outer = self._outer, None
         # To the CPU, or, if this run was started in a hook of another trainer's, to where that one needs it.
         hand_back = Closing(self._strategy, "release", (run.module,))
         if outer is not None:
             hand_back = Closing(outer.strategy, "place", (run.module,))
-        closing = (
+        return (
             Closing(self._callbacks, "stop_listening"),
             Closing(run.loaders, "release"),
             hand_back,
             Closing(self._saves, "close"),
             Closing(self._strategy.checkpoint_io, "teardown"),
             Closing(self._profiler, "describe"),
-            Closing(self._profiler, "teardown", (stage,)),
+            Closing(self._profiler, "teardown", (run.state.fn.value,)),
         )
-        with torch_switches(self._options, training=run.state.fn is TrainerFn.FITTING):
-            try:
-                return guarded(run, run.loggers, with_module_callbacks, closing)
-            except KeyboardInterrupt as pressed:
-                if self._options.on_interrupt != "return":
-                    raise
-                # What went wrong while it was torn down hangs on it, and would be lost.
-                for note in getattr(pressed, "__notes__", ()):
-                    warnings.warn(f"{stage} was interrupted. {note}", stacklevel=4)
-                return None
+
+    def _return_from(self, run: Run, pressed: KeyboardInterrupt) -> None:
+        """Let a Ctrl-C reach the caller, unless `on_interrupt` says that the entry point is to return."""
+        if self._options.on_interrupt != "return":
+            raise pressed
+        # What went wrong while it was torn down hangs on it, and would be lost.
+        for note in getattr(pressed, "__notes__", ()):
+            warnings.warn(f"{run.state.fn} was interrupted. {note}", stacklevel=5)
 
     def _add_module_callbacks(self, run: Run) -> None:
         where = f"{type(run.module).__name__}.configure_callbacks() returned"
