@@ -389,3 +389,16 @@ def test_a_process_group_that_is_terminated_at_any_moment_ends_with_143_and_a_ch
         process.kill()
     assert process.returncode == 143, err
     assert torch.load(path, weights_only=True)["global_step"] >= 3
+
+
+def test_a_process_that_has_the_default_handler_again_is_not_harmed_by_a_child_that_ends(tmp_path: Path) -> None:
+    next(iter(with_workers()))  # torch has put its handler in place, and does so once in a process
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child_ends = LambdaCallback(on_train_batch_start=lambda *arguments: signal.raise_signal(signal.SIGCHLD))
+    try:
+        trainer = trainer_in(tmp_path, child_ends, max_epochs=1)
+        trainer.fit(Regression(), DataLoader(samples(), batch_size=2))
+        assert trainer.global_step == BATCHES
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)

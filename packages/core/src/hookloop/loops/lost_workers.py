@@ -58,7 +58,8 @@ class LostWorkers:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         try:
-            self._before(number, frame)
+            if callable(self._before):  # somebody may have put the default one back, which is none
+                self._before(number, frame)
         except RuntimeError as error:
             if not self._is_kept_back(error, frame):
                 raise
