@@ -24,7 +24,7 @@ PAGE_MIB = 4096 / 2**20
 
 class Numbers(Dataset[Tensor]):
     def __init__(self, samples: int) -> None:
-        self.samples, self.one = samples, torch.ones(8)
+        self.samples, self.one = samples, torch.ones(1, 8)
 
     def __len__(self) -> int:
         return self.samples

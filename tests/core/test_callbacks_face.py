@@ -25,7 +25,7 @@ BUILT_IN = {
     "hookloop-callbacks-finetuning": "BaseFinetuning BackboneFinetuning",
     "hookloop-callbacks-pruning": "ModelPruning",
     "hookloop-callbacks-tuning": "LearningRateFinder BatchSizeFinder GradientAccumulationScheduler",
-    "hookloop-callbacks-prediction": "BasePredictionWriter",
+    "hookloop-callbacks-prediction": "BasePredictionWriter PredictionWriter",
 }
 
 

@@ -32,6 +32,7 @@ EXAMPLES: dict[str, Callable[[type[Callback], Path], Callback]] = {
     "LearningRateMonitor": lambda kind, folder: make(kind, "step", log_momentum=True),
     "ModelCheckpoint": lambda kind, folder: make(kind, folder / "kept", monitor="wavering", save_last=True),
     "OnExceptionCheckpoint": lambda kind, folder: make(kind, folder / "failed"),
+    "PredictionWriter": lambda kind, folder: make(kind, folder / "predictions"),
 }
 """How a callback is made, if not without arguments; `folder` is its run's own."""
 

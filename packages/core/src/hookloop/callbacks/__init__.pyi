@@ -8,6 +8,8 @@ from hookloop_callbacks_checkpoint import OnExceptionCheckpoint as OnExceptionCh
 from hookloop_callbacks_checkpoint import RequeueOnSignal as RequeueOnSignal
 from hookloop_callbacks_monitoring import EarlyStopping as EarlyStopping
 from hookloop_callbacks_monitoring import LearningRateMonitor as LearningRateMonitor
+from hookloop_callbacks_prediction import BasePredictionWriter as BasePredictionWriter
+from hookloop_callbacks_prediction import PredictionWriter as PredictionWriter
 from hookloop_callbacks_progress import ProgressBar as ProgressBar
 from hookloop_callbacks_progress import TQDMProgressBar as TQDMProgressBar
 

@@ -17,7 +17,7 @@ DISTRIBUTION_OF_CLASS: dict[str, str] = {
         "finetuning": ("BaseFinetuning", "BackboneFinetuning"),
         "pruning": ("ModelPruning",),
         "tuning": ("LearningRateFinder", "BatchSizeFinder", "GradientAccumulationScheduler"),
-        "prediction": ("BasePredictionWriter",),
+        "prediction": ("BasePredictionWriter", "PredictionWriter"),
     }.items()
     for name in names
 }

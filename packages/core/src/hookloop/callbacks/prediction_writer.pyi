@@ -1,0 +1,2 @@
+from hookloop_callbacks_prediction import BasePredictionWriter as BasePredictionWriter
+from hookloop_callbacks_prediction import WriteInterval as WriteInterval
