@@ -108,8 +108,8 @@ def test_a_run_that_is_resumed_anywhere_goes_on_with_the_window_that_it_was_in(
     schedule: Any, unit: Any, sizes: list[int], epoch: int, batch: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "stopped.ckpt"
+    callbacks = [GradientAccumulationScheduler(schedule, unit), Stops(epoch, batch, path)]
     with pytest.raises(StopsError):
-        callbacks = [GradientAccumulationScheduler(schedule, unit), Stops(epoch, batch, path)]
         trainer_in(tmp_path, *callbacks).fit(Line(), data())
     model = Line()
     with warnings.catch_warnings():

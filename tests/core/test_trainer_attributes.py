@@ -64,6 +64,7 @@ IN_A_TEST_OF_ITS_OWN = {
     "wait_for_checkpoints",
     "profiler",
     *("predict_dataloaders", "batch_samples", "follow_samples"),
+    *("trial", "forget_dataloaders"),  # in test_trial.py
 }
 
 

@@ -405,6 +405,14 @@ class TrainerView(Protocol):
         """Write a checkpoint of the run as it is now, or begin to: see `Trainer.save_checkpoint`."""
         ...
 
+    def trial(self, callbacks: Sequence[Any] = (), *, max_steps: int, limit_val_batches: int = 0) -> None:
+        """Run a few batches apart from the run, after which everything is as it was: see `Trainer.trial`."""
+        ...
+
+    def forget_dataloaders(self) -> None:
+        """Have the loaders asked for anew: see `Trainer.forget_dataloaders`."""
+        ...
+
     def wait_for_checkpoints(self) -> None:
         """Wait for a checkpoint that is being written in the background."""
         ...

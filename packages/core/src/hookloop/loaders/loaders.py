@@ -216,6 +216,10 @@ class Loaders:
             combined.flattened = parts
         return combined.iterables, combined, counts
 
+    def forget(self) -> None:
+        """Ask for all loaders anew when they are needed next."""
+        self.given.clear()
+
     def _keep(self, stage: str, given: Any, streams: list[Any], batches: Batches) -> None:
         self.given[stage], self.streams[stage], self.batches[stage] = given, streams, batches
 

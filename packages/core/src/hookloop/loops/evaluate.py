@@ -66,6 +66,8 @@ def evaluate(run: Run, stage: RunningStage) -> list[dict[str, float]]:
         with eval_mode(run, kind), no_gradients(run.inference_mode and standalone), preemptible(run):
             getattr(hooks, f"on_{kind}_start")()
             getattr(hooks, f"on_{kind}_epoch_start")()
+            loaders = run.loaders.evaluation(stage.dataloader_prefix)  # a hook may have had them forgotten
+            batches = run.loaders.sanity_batches() if sanity else run.loaders.batches[stage.dataloader_prefix]
             streams = list(zip(loaders, batches, strict=True))
             if fetches_batches(run.module, f"{kind}_step"):
                 from hookloop.loops.fetching import evaluate_fetching  # a rare kind of step

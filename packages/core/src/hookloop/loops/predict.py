@@ -89,7 +89,12 @@ def _begin(run: Run) -> tuple[Callable[..., Any], list[tuple[Any, float]]]:
     loaders = run.loaders.evaluation("predict")
     run.loaders.tell_epoch("predict", run.progress.epoch)
     step = evaluation_step(run, "predict_step", len(loaders))
-    return step, list(zip(loaders, run.loaders.batches["predict"], strict=True))
+    return step, _streams(run)
+
+
+def _streams(run: Run) -> list[tuple[Any, float]]:
+    """The loaders with their numbers of batches. Asked again after the first hooks, which may have had them forgotten."""
+    return list(zip(run.loaders.evaluation("predict"), run.loaders.batches["predict"], strict=True))
 
 
 def _predict(
@@ -99,6 +104,7 @@ def _predict(
     with eval_mode(run, "predict"), no_gradients(run.inference_mode), preemptible(run):
         hooks.on_predict_start()
         hooks.on_predict_epoch_start()
+        streams = _streams(run)
         if fetches_batches(run.module, "predict_step"):
             from hookloop.loops.fetching import evaluate_fetching  # a rare kind of step
 
@@ -138,6 +144,7 @@ def _steps(run: Run, step: Callable[..., Any], streams: list[tuple[Any, float]])
     hooks, recorder, transfer = run.hooks, run.recorder, transfer_function(run)
     hooks.on_predict_start()
     hooks.on_predict_epoch_start()
+    streams = _streams(run)
     several = len(streams) > 1
     for dataloader_idx, (stream, count) in enumerate(streams):
         which = (dataloader_idx,) if several else ()

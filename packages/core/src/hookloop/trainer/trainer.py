@@ -493,6 +493,39 @@ class Trainer(TrainerAttributes):
         with self._profiler.profile("save_checkpoint"):
             save(run, filepath, weights_only, storage_options, background, on_error)
 
+    def trial(self, callbacks: Sequence[Callback] = (), *, max_steps: int, limit_val_batches: int = 0) -> None:
+        """Run a few batches of the entry point that is under way, apart from it; then everything is as it was.
+
+        For callbacks that try something out, in on_fit_start, on_validation_start, on_test_start or on_predict_start.
+        The module is trained with an optimizer of its own, which configure_optimizers is asked for anew; with automatic
+        optimization its schedulers do not step. Loaders are asked for anew too. The module's hooks of training and
+        evaluation are called, and those of the callbacks that are passed here, without setup and teardown. Nothing is
+        logged or saved. `trainer.should_stop` ends it early.
+
+        Afterwards, also if something raises, as before are: the module (see `hookloop.run.unchanged`), the datamodule's
+        attributes, optimizers, schedulers, random state, loaders and their generators, counters, metrics and files.
+
+        Args:
+            callbacks: what hears of it.
+            max_steps: optimizer steps of training; batches of each loader in another entry point.
+            limit_val_batches: batches of each validation loader, after training; 0 does not validate.
+
+        Raises:
+            MisconfigurationError: no entry point is under way, a number is out of range, or a loader can be gone
+                through only once.
+        """
+        from hookloop.trainer.trial import run_trial  # for those who try something
+
+        run_trial(self, callbacks, max_steps, limit_val_batches)
+
+    def forget_dataloaders(self) -> None:
+        """Have the loaders of the running entry point asked for anew, by whoever supplies them.
+
+        Call it in on_fit_start, on_validation_start, on_test_start or on_predict_start, after something has changed
+        that they are made from, such as a batch size.
+        """
+        self._running("forget_dataloaders()").loaders.forget()
+
     def wait_for_checkpoints(self) -> None:
         """Wait for a checkpoint that is being written in the background; returns at once if there is none.
 
