@@ -234,7 +234,8 @@ def test_forgotten_loaders_are_asked_for_anew(stage: str, tmp_path: Path) -> Non
     sizes: list[int] = []
     setattr(Sized, f"{stage}_dataloader", Sized.loader)
     kind = {"val": "validation"}.get(stage, stage)
-    callback = LambdaCallback(**{f"on_{kind}_start": change, f"on_{kind}_batch_start": note})
+    hooks: Any = {f"on_{kind}_start": change, f"on_{kind}_batch_start": note}
+    callback = LambdaCallback(**hooks)
     trainer = Trainer(callbacks=[callback], logger=False, registered_callbacks=False, default_root_dir=tmp_path)
     getattr(trainer, {"val": "validate"}.get(stage, stage))(TinyModule(), datamodule=Sized())
     assert sizes == [3, 3]

@@ -93,7 +93,7 @@ def _begin(run: Run) -> tuple[Callable[..., Any], list[tuple[Any, float]]]:
 
 
 def _streams(run: Run) -> list[tuple[Any, float]]:
-    """The loaders with their numbers of batches. Asked again after the first hooks, which may have had them forgotten."""
+    """The loaders with their numbers of batches; asked again after the first hooks, which may have them forgotten."""
     return list(zip(run.loaders.evaluation("predict"), run.loaders.batches["predict"], strict=True))
 
 

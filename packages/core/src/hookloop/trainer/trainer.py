@@ -493,7 +493,7 @@ class Trainer(TrainerAttributes):
         with self._profiler.profile("save_checkpoint"):
             save(run, filepath, weights_only, storage_options, background, on_error)
 
-    def trial(self, callbacks: Sequence[Callback] = (), *, max_steps: int, limit_val_batches: int = 0) -> None:
+    def trial(self, callbacks: Sequence[Any] = (), *, max_steps: int, limit_val_batches: int = 0) -> None:
         """Run a few batches of the entry point that is under way, apart from it; then everything is as it was.
 
         For callbacks that try something out, in on_fit_start, on_validation_start, on_test_start or on_predict_start.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks
@@ -21,14 +21,14 @@ from hookloop.random_state import isolated_random_state
 from hookloop.run import Run
 from hookloop.run.unchanged import unchanged
 from hookloop.stage import RunningStage, TrainerFn, TrainerStatus
-
-if TYPE_CHECKING:
-    from hookloop.trainer.trainer import Trainer
+from hookloop.trainer.attributes import TrainerAttributes
 
 _NEVER = 10**9
 
 
-def run_trial(trainer: "Trainer", callbacks: Sequence[Callback], max_steps: int, limit_val_batches: int) -> None:
+def run_trial(
+    trainer: TrainerAttributes, callbacks: Sequence[Callback], max_steps: int, limit_val_batches: int
+) -> None:
     """See `Trainer.trial`."""
     run = trainer._run
     if run is None or trainer.state.status is not TrainerStatus.RUNNING:
@@ -52,7 +52,7 @@ def run_trial(trainer: "Trainer", callbacks: Sequence[Callback], max_steps: int,
 
 
 @contextmanager
-def _apart(trainer: "Trainer", run: Run, max_steps: int) -> Iterator[Run]:
+def _apart(trainer: TrainerAttributes, run: Run, max_steps: int) -> Iterator[Run]:
     """A run of the same module that has everything else for itself; meanwhile it is the trainer's."""
     kept = {name: getattr(trainer, name) for name in _PARTS}
     options, precision = trainer._options, run.strategy.precision
@@ -74,8 +74,8 @@ def _apart(trainer: "Trainer", run: Run, max_steps: int) -> Iterator[Run]:
         held={},
         window_start={},
     )
-    trainer._run, trainer._progress, trainer._limits = apart, apart.progress, limits
-    trainer._optimization, trainer._fit_recorder = apart.optimization, recorder
+    for name, part in zip(_PARTS, (apart, apart.progress, limits, apart.optimization, recorder), strict=False):
+        setattr(trainer, name, part)
     if trainer._loggers:
         from hookloop.loggers.dummy import DummyLogger  # for code that uses self.logger.experiment
 
@@ -114,7 +114,7 @@ def _limits_of(limits: Limits, fn: TrainerFn | None, max_steps: int) -> Limits:
     return replace(limits, **{f"limit_{fn.dataloader_prefix}_batches": max_steps}, log_every_n_steps=0)
 
 
-def _compile(apart: Run, trainer: "Trainer", callbacks: Sequence[Callback]) -> None:
+def _compile(apart: Run, trainer: TrainerAttributes, callbacks: Sequence[Callback]) -> None:
     given = as_callbacks(callbacks)
     trainer._callbacks = CallbackList(given, lambda callback: None)
     apart.hooks.compile(trainer._callbacks)
