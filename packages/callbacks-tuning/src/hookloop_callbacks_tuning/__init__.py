@@ -4,6 +4,17 @@ Installing the distribution changes nothing by itself: its factory registers wha
 """
 
 from hookloop_callbacks_tuning.accumulation import GradientAccumulationScheduler
+from hookloop_callbacks_tuning.curve import LearningRateCurve
 from hookloop_callbacks_tuning.factory import factory
+from hookloop_callbacks_tuning.rate_finder import LearningRateFinder
+from hookloop_callbacks_tuning.size_finder import BatchSizeFinder
+from hookloop_callbacks_tuning.tuner import Tuner
 
-__all__ = ["GradientAccumulationScheduler", "factory"]
+__all__ = [
+    "BatchSizeFinder",
+    "GradientAccumulationScheduler",
+    "LearningRateCurve",
+    "LearningRateFinder",
+    "Tuner",
+    "factory",
+]

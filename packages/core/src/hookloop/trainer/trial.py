@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from hookloop.callback import Callback
 from hookloop.callback_list import CallbackList, as_callbacks
@@ -22,6 +22,7 @@ from hookloop.run import Run
 from hookloop.run.unchanged import unchanged
 from hookloop.stage import RunningStage, TrainerFn, TrainerStatus
 from hookloop.trainer.attributes import TrainerAttributes
+from hookloop.view import TrainerView
 
 _NEVER = 10**9
 
@@ -59,7 +60,7 @@ def _apart(trainer: TrainerAttributes, run: Run, max_steps: int) -> Iterator[Run
     scaling = deepcopy(precision.state_dict())
     limits = _limits_of(trainer._limits, run.state.fn, max_steps)
     recorder = Recorder([], run.strategy.collectives)
-    hooks = CompiledHooks(trainer, run.module, run.datamodule, recorder)
+    hooks = CompiledHooks(cast(TrainerView, trainer), run.module, run.datamodule, recorder)
     apart = replace(
         run,
         hooks=hooks,
