@@ -1,4 +1,4 @@
-"""`LearningRateFinder`: the rates that it tries, the one that it suggests, what it sets, and that it sets nothing else."""
+"""`LearningRateFinder`: the rates that it tries, the one that it suggests, what it sets, and nothing else."""
 
 import math
 import sys
@@ -110,7 +110,7 @@ def test_windows_of_batches_have_one_rate_and_their_mean_loss(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("threshold", "stops"), [(4.0, True), (None, False)])
 def test_a_loss_that_rises_too_far_ends_the_test(threshold: Any, stops: bool, tmp_path: Path) -> None:
-    finder = LearningRateFinder(1e-3, 1e4, 60, early_stop_threshold=threshold)
+    finder = LearningRateFinder(1e-3, 100, 60, early_stop_threshold=threshold)
     trainer_in(tmp_path, finder, max_epochs=1).fit(Bowl(), steps())
 
     assert finder.optimal_lr is not None
@@ -152,7 +152,7 @@ class Scheduled(TinyModule):
 
     def configure_optimizers(self) -> Any:
         first, second = self.net[0].parameters(), self.net[4].parameters()
-        groups = [{"params": first}, {"params": second, "lr": self.learning_rate / 10}]
+        groups: list[dict[str, Any]] = [{"params": first}, {"params": second, "lr": self.learning_rate / 10}]
         optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9)
         if self.make is None:
             return optimizer

@@ -63,7 +63,7 @@ IN_A_TEST_OF_ITS_OWN = {
     *("global_rank", "local_rank", "world_size", "is_global_zero", "print", "save_checkpoint"),
     "wait_for_checkpoints",
     "profiler",
-    *("predict_dataloaders", "batch_samples", "follow_samples"),
+    *("test_dataloaders", "predict_dataloaders", "batch_samples", "follow_samples"),
     *("trial", "forget_dataloaders"),  # in test_trial.py
 }
 
@@ -449,9 +449,11 @@ def test_the_predict_loaders_and_the_samples_of_a_batch_are_those_of_the_running
     trainer, module = make_trainer(tmp_path, [Follows()]), TwoOfEach()
     assert trainer.predict_dataloaders is None
     trainer.predict(module)
-    assert [len(one) for one in [trainer.predict_dataloaders]] == [2]
+    assert len(trainer.predict_dataloaders) == 2
     last = list(trainer.predict_dataloaders.batch_sampler)[-1]
     assert trainer.batch_samples == last
+    trainer.test(module, verbose=False)
+    assert len(trainer.test_dataloaders) == 2
 
 
 class Endless(IterableDataset[Batch]):

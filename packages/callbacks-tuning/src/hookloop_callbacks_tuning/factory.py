@@ -2,16 +2,23 @@
 
 import json
 import os
+from collections.abc import Sequence
 
 from hookloop import Callback, TrainerOptions
 from hookloop.errors import MisconfigurationError
 from hookloop_callbacks_tuning.accumulation import GradientAccumulationScheduler
+from hookloop_callbacks_tuning.curve import METHODS
+from hookloop_callbacks_tuning.rate_finder import LearningRateFinder
+from hookloop_callbacks_tuning.size_finder import MODES, BatchSizeFinder
 
-ACCUMULATION = "HOOKLOOP_ACCUMULATION"
+ACCUMULATION, RATE, SIZE = "HOOKLOOP_ACCUMULATION", "HOOKLOOP_FIND_LR", "HOOKLOOP_FIND_BATCH_SIZE"
 
 
 def factory(options: TrainerOptions) -> list[Callback]:
-    """A `GradientAccumulationScheduler` where HOOKLOOP_ACCUMULATION has a schedule, such as "0:1,4:2"; none otherwise.
+    """What environment variables ask for; none otherwise.
+
+    HOOKLOOP_ACCUMULATION has the schedule of a `GradientAccumulationScheduler`, such as "0:1,4:2"; HOOKLOOP_FIND_LR the
+    method of a `LearningRateFinder`; HOOKLOOP_FIND_BATCH_SIZE the mode of a `BatchSizeFinder`.
 
     Args:
         options: what the user passed to the Trainer.
@@ -28,4 +35,15 @@ def factory(options: TrainerOptions) -> list[Callback]:
             raise MisconfigurationError(
                 f'{ACCUMULATION}={json.dumps(text)} must be factors by epochs, such as "0:1,4:2": {error}'
             ) from error
+    if method := os.environ.get(RATE):
+        _check(RATE, method, METHODS)
+        callbacks.append(LearningRateFinder(method=method))  # type: ignore[arg-type]
+    if mode := os.environ.get(SIZE):
+        _check(SIZE, mode, MODES)
+        callbacks.append(BatchSizeFinder(mode))  # type: ignore[arg-type]
     return callbacks
+
+
+def _check(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise MisconfigurationError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}.")

@@ -1,4 +1,4 @@
-"""A budget for the memory of this process, which the CPU does not have by itself: it swaps, or the process is killed."""
+"""A budget for the memory of this process, which the CPU does not have: it swaps, or the process is killed."""
 
 import threading
 from collections.abc import Iterator

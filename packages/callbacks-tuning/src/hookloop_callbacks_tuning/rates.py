@@ -61,5 +61,5 @@ def _follow_in(scheduler: Any, bases: list[float], rates: list[float]) -> None:
             values[:] = [
                 _follow(_number(value), base, new) for value, base, new in zip(values, bases, rates, strict=True)
             ]
-    for inner in getattr(scheduler, "_schedulers", ()):
+    for inner in vars(scheduler).get("_schedulers", ()):
         _follow_in(inner, bases, rates)

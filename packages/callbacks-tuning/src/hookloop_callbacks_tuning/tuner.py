@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from hookloop import Callback, LightningDataModule, LightningModule, Trainer
 from hookloop.errors import MisconfigurationError
+from hookloop.loggers.dummy import DummyLogger
+from hookloop.stage import TrainerStatus
 from hookloop_callbacks_tuning.curve import LearningRateCurve, Method, Mode
 from hookloop_callbacks_tuning.rate_finder import LearningRateFinder
 from hookloop_callbacks_tuning.size_finder import BatchSizeFinder
@@ -154,17 +156,19 @@ class Tuner:
             raise MisconfigurationError(
                 f"The Trainer has a {kind}, which finds by itself where a run begins. Remove it to use the Tuner."
             )
-        trainer, before = self._trainer, list(self._trainer.callbacks)
-        trainer.callbacks = [finder, _Ends()]  # type: ignore[assignment]
+        trainer, before, loggers = self._trainer, list(self._trainer.callbacks), self._trainer.loggers
+        trainer.callbacks = [finder, _Ends()]
+        if loggers:  # they would make their folders
+            trainer.loggers = [DummyLogger()]
         try:
             if method == "fit":
                 trainer.fit(model, train_dataloaders, val_dataloaders, datamodule)
             else:
                 getattr(trainer, method)(model, dataloaders, datamodule=datamodule)
         except _FoundError:
-            pass
+            trainer.state.status = TrainerStatus.FINISHED
         finally:
-            trainer.callbacks = before  # type: ignore[assignment]
+            trainer.callbacks, trainer.loggers = before, loggers
 
 
 class _FoundError(Exception):

@@ -288,6 +288,11 @@ class TrainerView(Protocol):
         ...
 
     @property
+    def test_dataloaders(self) -> Any:
+        """The test loader or loaders, as they were given."""
+        ...
+
+    @property
     def predict_dataloaders(self) -> Any:
         """The predict loader or loaders, as they were given."""
         ...

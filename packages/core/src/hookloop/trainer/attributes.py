@@ -391,7 +391,6 @@ class TrainerAttributes:
 
     @property
     def test_dataloaders(self) -> Any:
-        """The test loader or loaders, as they were given."""
         return self._given("test")
 
     @property
