@@ -130,6 +130,15 @@ def test_a_size_is_found_for_other_entry_points_and_used_at_once(entry: str, tmp
     assert difference(result, plain) is None
 
 
+@pytest.mark.parametrize("entry", ["fit", "validate", "test", "predict"])
+def test_it_finds_sizes_in_the_stages_that_were_chosen_alone(entry: str, tmp_path: Path) -> None:
+    finder = BatchSizeFinder(stages=[one for one in ("fit", "validate", "test", "predict") if one != entry])
+    module = Limited()
+    getattr(trainer_in(tmp_path, finder), entry)(module)
+    assert finder.optimal_batch_size is None
+    assert module.batch_size == 4
+
+
 def test_nothing_is_set_but_the_size_and_the_run_is_that_of_a_model_which_had_it(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("found", "given")]
     torch.manual_seed(1)
@@ -277,6 +286,8 @@ def test_an_attribute_that_nobody_has_is_an_error(tmp_path: Path) -> None:
         ({"init_val": 9, "max_val": 8}, "begin with a smaller size"),
         ({"margin": 1}, r"margin=1\) must be a number from 0 and below 1"),
         ({"batch_arg_name": ""}, r"batch_arg_name=''\) must be the name of an attribute"),
+        ({"stages": "fit"}, r"stages='fit'\) must be some of 'fit', 'validate', 'test', 'predict'"),
+        ({"stages": ["train"]}, r"stages=\['train'\]\) must be some of"),
         ({"max_memory": 0}, r"max_memory=0\) must be a whole number"),
     ],
 )

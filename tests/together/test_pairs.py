@@ -28,7 +28,11 @@ ONE_OF_A_FAMILY = ("progress_bar", "model_summary", "timer")
 """A run has one callback of these families."""
 
 EXAMPLES: dict[str, Callable[[type[Callback], Path], Callback]] = {
+    "BatchSizeFinder": lambda kind, folder: make(kind, stages=("predict",)),  # of a fit it changes the batches
     "EarlyStopping": lambda kind, folder: make(kind, monitor="wavering", patience=3, verbose=True),
+    "GradientAccumulationScheduler": lambda kind, folder: make(kind, {0: 1, 2: 1}),
+    # Of two steps it suggests none, so that what is learned stays the same.
+    "LearningRateFinder": lambda kind, folder: make(kind, num_training_steps=2, update_attr=False),
     "LearningRateMonitor": lambda kind, folder: make(kind, "step", log_momentum=True),
     "ModelCheckpoint": lambda kind, folder: make(kind, folder / "kept", monitor="wavering", save_last=True),
     "OnExceptionCheckpoint": lambda kind, folder: make(kind, folder / "failed"),

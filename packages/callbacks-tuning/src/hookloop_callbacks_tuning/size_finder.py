@@ -1,6 +1,7 @@
 """`BatchSizeFinder`: tries growing batch sizes before a run begins, and sets the largest that fits into memory."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from hookloop_callbacks_tuning.memory_budget import can_watch, memory_budget
 from hookloop_callbacks_tuning.search import largest_by_halving, largest_power
 
 MODES = ("power", "binsearch")
+STAGES = ("fit", "validate", "test", "predict")
 
 
 class BatchSizeFinder(Callback):
@@ -37,6 +39,7 @@ class BatchSizeFinder(Callback):
         margin: by which share the size that was found is made smaller, from 0 and below 1, in both modes.
         max_val: the largest size to try.
         max_memory: bytes that a trial may add to the memory of this process; None is no budget.
+        stages: the entry points before which a size is found: some of "fit", "validate", "test", "predict".
 
     Raises:
         MisconfigurationError: an argument is none of these; when a run begins, there is no such attribute, there are
@@ -61,6 +64,7 @@ class BatchSizeFinder(Callback):
         max_val: int = 8192,
         *,
         max_memory: int | None = None,
+        stages: Sequence[str] = STAGES,
     ) -> None:
         name = type(self).__name__
         if mode not in MODES:
@@ -76,6 +80,8 @@ class BatchSizeFinder(Callback):
             raise MisconfigurationError(f"{name}(margin={margin!r}) must be a number from 0 and below 1.")
         if not isinstance(batch_arg_name, str) or not batch_arg_name:
             raise MisconfigurationError(f"{name}(batch_arg_name={batch_arg_name!r}) must be the name of an attribute.")
+        if isinstance(stages, str) or not set(stages) <= set(STAGES):
+            raise MisconfigurationError(f"{name}(stages={stages!r}) must be some of {', '.join(map(repr, STAGES))}.")
         if max_memory is not None and not can_watch():
             raise MisconfigurationError(
                 f"{name}(max_memory={max_memory}): this platform does not tell how much memory a process has (Linux "
@@ -83,6 +89,7 @@ class BatchSizeFinder(Callback):
             )
         self.mode, self.steps_per_trial, self.init_val, self.max_trials = mode, steps_per_trial, init_val, max_trials
         self.batch_arg_name, self.margin, self.max_val, self.max_memory = batch_arg_name, margin, max_val, max_memory
+        self.stages = tuple(stages)
         self.optimal_batch_size: int | None = None
         self._restored: int | None = None
 
@@ -92,21 +99,23 @@ class BatchSizeFinder(Callback):
         if restored is not None:
             self._check(trainer, pl_module)
             lightning_setattr(pl_module, self.batch_arg_name, restored)
-        if trainer.ckpt_path is None and trainer.global_step == 0:
+        if "fit" in self.stages and trainer.ckpt_path is None and trainer.global_step == 0:
             self.scale_batch_size(trainer, pl_module)
 
     def on_validation_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
         """Find a size for a validation that is no part of a fit."""
-        if str(trainer.state.fn) == "validate":
+        if str(trainer.state.fn) == "validate" and "validate" in self.stages:
             self.scale_batch_size(trainer, pl_module)
 
     def on_test_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
         """Find a size for a test."""
-        self.scale_batch_size(trainer, pl_module)
+        if "test" in self.stages:
+            self.scale_batch_size(trainer, pl_module)
 
     def on_predict_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
         """Find a size for a prediction."""
-        self.scale_batch_size(trainer, pl_module)
+        if "predict" in self.stages:
+            self.scale_batch_size(trainer, pl_module)
 
     def scale_batch_size(self, trainer: TrainerView, pl_module: LightningModule) -> None:
         """Find a size and set it; to be called in one of the hooks above."""

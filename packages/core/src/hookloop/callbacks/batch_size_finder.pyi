@@ -1,0 +1,1 @@
+from hookloop_callbacks_tuning import BatchSizeFinder as BatchSizeFinder

@@ -1,0 +1,1 @@
+from hookloop_callbacks_tuning import LearningRateFinder as LearningRateFinder
