@@ -449,8 +449,9 @@ def test_the_predict_loaders_and_the_samples_of_a_batch_are_those_of_the_running
     trainer, module = make_trainer(tmp_path, [Follows()]), TwoOfEach()
     assert trainer.predict_dataloaders is None
     trainer.predict(module)
-    assert len(trainer.predict_dataloaders) == 2
-    last = list(trainer.predict_dataloaders.batch_sampler)[-1]
+    loaders: Any = trainer.predict_dataloaders
+    assert len(loaders) == 2
+    last = list(loaders.batch_sampler)[-1]
     assert trainer.batch_samples == last
     trainer.test(module, verbose=False)
     assert len(trainer.test_dataloaders) == 2
