@@ -22,7 +22,7 @@ BUILT_IN = {
     "hookloop-callbacks-monitoring": (
         "DeviceStatsMonitor LearningRateMonitor EarlyStopping Timer ThroughputMonitor SpikeDetection"
     ),
-    "hookloop-callbacks-finetuning": "BaseFinetuning BackboneFinetuning",
+    "hookloop-callbacks-finetuning": "BaseFinetuning BackboneFinetuning GradualUnfreezing",
     "hookloop-callbacks-pruning": "ModelPruning",
     "hookloop-callbacks-tuning": "LearningRateFinder BatchSizeFinder GradientAccumulationScheduler",
     "hookloop-callbacks-prediction": "BasePredictionWriter PredictionWriter",

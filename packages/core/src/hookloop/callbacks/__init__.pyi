@@ -6,6 +6,9 @@ from hookloop.callback import Order as Order
 from hookloop_callbacks_checkpoint import ModelCheckpoint as ModelCheckpoint
 from hookloop_callbacks_checkpoint import OnExceptionCheckpoint as OnExceptionCheckpoint
 from hookloop_callbacks_checkpoint import RequeueOnSignal as RequeueOnSignal
+from hookloop_callbacks_finetuning import BackboneFinetuning as BackboneFinetuning
+from hookloop_callbacks_finetuning import BaseFinetuning as BaseFinetuning
+from hookloop_callbacks_finetuning import GradualUnfreezing as GradualUnfreezing
 from hookloop_callbacks_monitoring import EarlyStopping as EarlyStopping
 from hookloop_callbacks_monitoring import LearningRateMonitor as LearningRateMonitor
 from hookloop_callbacks_prediction import BasePredictionWriter as BasePredictionWriter

@@ -14,7 +14,7 @@ DISTRIBUTION_OF_CLASS: dict[str, str] = {
             "ThroughputMonitor",
             "SpikeDetection",
         ),
-        "finetuning": ("BaseFinetuning", "BackboneFinetuning"),
+        "finetuning": ("BaseFinetuning", "BackboneFinetuning", "GradualUnfreezing"),
         "pruning": ("ModelPruning",),
         "tuning": ("LearningRateFinder", "BatchSizeFinder", "GradientAccumulationScheduler"),
         "prediction": ("BasePredictionWriter", "PredictionWriter"),

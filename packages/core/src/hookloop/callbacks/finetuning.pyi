@@ -1,0 +1,3 @@
+from hookloop_callbacks_finetuning import BackboneFinetuning as BackboneFinetuning
+from hookloop_callbacks_finetuning import BaseFinetuning as BaseFinetuning
+from hookloop_callbacks_finetuning import multiplicative as multiplicative
