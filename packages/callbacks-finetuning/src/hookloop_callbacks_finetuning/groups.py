@@ -17,8 +17,17 @@ _UNKNOWN = ""
 
 
 def names_of_parameters(module: nn.Module) -> dict[Parameter, str]:
-    """The name of each parameter, without what torch.compile writes into it; the first one where it has several."""
-    return {parameter: name for name, parameter in plain_names(dict(module.named_parameters())).items()}
+    """The name of each parameter, the first one where it has several.
+
+    As it is without what torch.compile and torch.nn.utils.prune write into it: what is compiled or pruned in one run need
+    not be so yet when another one goes on from its checkpoint.
+    """
+    masked = {name.removesuffix("_mask") for name, _ in module.named_buffers() if name.endswith("_mask")}
+    names: dict[Parameter, str] = {}
+    for name, parameter in module.named_parameters():
+        plain = name.removesuffix("_orig")
+        names[parameter] = plain if plain in masked else name
+    return {parameter: name for name, parameter in plain_names({name: one for one, name in names.items()}).items()}
 
 
 def parameters_of(optimizer: Optimizer) -> set[Parameter]:
