@@ -112,13 +112,14 @@ OPTIMIZERS: dict[str, Optimize] = {
         )
     },
     "one that has all parameters": with_all_parameters,
+    "LBFGS": lambda net: torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=2),
     "one that knows names": with_names,
     "one with groups of its own": with_two_groups,
     "a rate in a tensor": lambda net: torch.optim.Adam(net.learning(), lr=torch.tensor(0.02), foreach=False),
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*parameters that are to get a group of their own are in the SGD already")
+@pytest.mark.filterwarnings("ignore:.*parameters that are to get a group of their own are in the")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_with_any_optimizer(name: str, tmp_path: Path) -> None:
     before_at_and_after = [(0, BATCHES + 1), (1, 1), (2, 2)]
@@ -205,6 +206,19 @@ def test_a_second_fit_goes_on_with_what_the_first_has_unfrozen() -> None:
     assert not seen["requires_grad"]["backbone.0.0.weight"]
 
 
+def test_a_schedule_that_has_got_another_line_goes_on_with_what_it_has_done(tmp_path: Path) -> None:
+    path = tmp_path / "stopped.ckpt"
+    with pytest.raises(StoppedError):
+        fit([GradualUnfreezing({1: "backbone.1"}), Watch((1, 2), path)])
+    watch = Watch()
+
+    fit([GradualUnfreezing({3: "backbone.0", 1: "backbone.1"}), watch], checkpoint=path)
+
+    assert [len(watch.seen[epoch, 3]["groups"][0]) for epoch in (1, 2, 3)] == [2, 2, 2]
+    # What learned when the file was saved is not frozen again by a line that came later.
+    assert watch.seen[1, 3]["requires_grad"]["backbone.0.0.weight"]
+
+
 def test_a_fit_of_another_trainer_begins_anew() -> None:
     callback, net = BackboneFinetuning(1), seeded()
     fit(callback, net, max_epochs=2)
@@ -270,3 +284,25 @@ def test_a_state_that_lightning_saved_brings_its_groups(tmp_path: Path) -> None:
     assert looks.seen["groups"] == [[["head.weight", "head.bias"], names]]
     assert [group["lr"] for group in looks.seen["optimizers"][0]["param_groups"]] == [0.02, 0.004]
     assert [name for name, on in looks.seen["requires_grad"].items() if on] == [*names, "head.weight", "head.bias"]
+
+
+def test_a_part_that_is_compiled_goes_on_where_it_is_not_and_the_other_way_round(tmp_path: Path) -> None:
+    class Compiled(Net):
+        def __init__(self, optimize: Optimize) -> None:
+            super().__init__(optimize)
+            self.backbone[0] = torch.compile(self.backbone[0], backend="eager")
+
+    def make() -> Callback:
+        return GradualUnfreezing({1: "backbone.0"})
+
+    path, whole = tmp_path / "stopped.ckpt", Watch()
+    fit([make(), whole], max_epochs=2)
+    kinds: list[type[Net]] = [Net, Compiled]
+    for saved, resumed in (kinds, kinds[::-1]):
+        with pytest.raises(StoppedError):
+            fit([make(), Watch((1, 1), path)], seeded(kind=saved), max_epochs=2)
+        watch = Watch()
+        fit([make(), watch], seeded(kind=resumed), max_epochs=2, checkpoint=path)
+        found = watch.seen[1, 3]["weights"]
+        for name, value in whole.seen[1, 3]["weights"].items():
+            assert torch.equal({one.replace("_orig_mod.", ""): two for one, two in found.items()}[name], value)

@@ -38,12 +38,13 @@ EXAMPLES: dict[str, Callable[[type[Callback], Path], Callback]] = {
     "LearningRateFinder": lambda kind, folder: make(kind, num_training_steps=2, update_attr=False),
     "LearningRateMonitor": lambda kind, folder: make(kind, "step", log_momentum=True),
     "ModelCheckpoint": lambda kind, folder: make(kind, folder / "kept", monitor="wavering", save_last=True),
+    "ModelPruning": lambda kind, folder: make(kind, "l1_unstructured", amount=0.3),
     "OnExceptionCheckpoint": lambda kind, folder: make(kind, folder / "failed"),
     "PredictionWriter": lambda kind, folder: make(kind, folder / "predictions"),
 }
 """How a callback is made, if not without arguments; `folder` is its run's own."""
 
-CHANGE_WHAT_IS_LEARNED = ("BackboneFinetuning", "BaseFinetuning", "GradualUnfreezing")
+CHANGE_WHAT_IS_LEARNED = ("BackboneFinetuning", "BaseFinetuning", "GradualUnfreezing", "ModelPruning")
 """That is what they are for; with all others the weights are those of a run without callbacks."""
 
 VARYING = ("run", "seconds")

@@ -133,11 +133,12 @@ class GradualUnfreezing(BaseFinetuning):
                 rank_zero_info(f"{', '.join(named[index])}: unfrozen, at a learning rate of {rate:g}.")
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "done": sorted(self.done)}
+        # By what they say, and not by their places: a schedule may have got another line since then.
+        return {**super().state_dict(), "done": [str(self.schedule[index]) for index in sorted(self.done)]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.done = set(state_dict["done"])
+        self.done = {index for index, line in enumerate(self.schedule) if str(line) in state_dict["done"]}
 
 
 def _has_come(when: int | None, now: int) -> bool:

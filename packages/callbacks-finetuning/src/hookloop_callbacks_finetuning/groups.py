@@ -19,8 +19,8 @@ _UNKNOWN = ""
 def names_of_parameters(module: nn.Module) -> dict[Parameter, str]:
     """The name of each parameter, the first one where it has several.
 
-    As it is without what torch.compile and torch.nn.utils.prune write into it: what is compiled or pruned in one run need
-    not be so yet when another one goes on from its checkpoint.
+    As it is without what torch.compile and torch.nn.utils.prune write into it: what is compiled or pruned in one run
+    need not be so yet when another one goes on from its checkpoint.
     """
     masked = {name.removesuffix("_mask") for name, _ in module.named_buffers() if name.endswith("_mask")}
     names: dict[Parameter, str] = {}

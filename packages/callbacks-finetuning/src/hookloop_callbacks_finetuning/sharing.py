@@ -21,7 +21,7 @@ def check_not_shared(module: nn.Module, parts: Collection[str], whose: str) -> N
     """
 
     def inside(name: str) -> bool:
-        return any(name.startswith(f"{part}.") for part in parts)
+        return any(name.replace("_orig_mod.", "").startswith(f"{part}.") for part in parts)  # torch.compile's
 
     for names in find_shared_parameters(module):
         within = [name for name in names if inside(name)]

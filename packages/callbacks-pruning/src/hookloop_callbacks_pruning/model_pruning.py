@@ -18,7 +18,9 @@ from hookloop_callbacks_pruning.methods import Method, resolve_method
 from hookloop_callbacks_pruning.reparametrize import (
     Target,
     load_as_it_is,
+    own_parameters,
     pruned_in,
+    put_in_order,
     put_mask,
     refresh,
     save_folded,
@@ -114,7 +116,7 @@ class ModelPruning(Callback):
             isinstance(every_n_steps, bool) or not isinstance(every_n_steps, int) or every_n_steps < 1
         ):
             raise MisconfigurationError(
-                f"ModelPruning(every_n_steps={every_n_steps!r}) must be a number of optimizer steps (1 or more), or None."
+                f"ModelPruning(every_n_steps={every_n_steps!r}) must be a number of steps (1 or more), or None."
             )
         if resample_parameters and not use_lottery_ticket_hypothesis:
             raise MisconfigurationError(
@@ -256,8 +258,8 @@ class ModelPruning(Callback):
 
     def _after_batch(self, trainer: TrainerView, pl_module: LightningModule, *of_batch: Any) -> None:
         step = trainer.global_step
-        # A window of several batches takes one step.
-        if self.every_n_steps is not None and step % self.every_n_steps == 0 and self._pruned_at != [step]:
+        # A window of several batches takes one step; before the first one there is nothing to choose by.
+        if not step % self.every_n_steps and step and self._pruned_at != [step]:  # type: ignore[operator]
             self._run_pruning(step, [step])
 
     def _after_epoch(self, trainer: TrainerView, pl_module: LightningModule) -> None:
@@ -314,7 +316,10 @@ class ModelPruning(Callback):
                 )
         before = {target.path: target.mask for target in self._targets} if self._verbose else {}
         values = [target.original.detach().clone() for target in self._targets]
+        orders = {target.module: own_parameters(target.module) for target in self._targets}
         self.method.prune(self._targets, amounts)
+        for module, order in orders.items():
+            put_in_order(module, order)
         for target, original in zip(self._targets, values, strict=True):
             if target.pruned:
                 put_mask(target, target.mask, original)
@@ -389,12 +394,12 @@ def _masks_of(targets: Sequence[Target]) -> dict[str, Any]:
 
 
 def _watch_loads(module: nn.Module) -> RemovableHandle:
-    handle: RemovableHandle = module.register_load_state_dict_pre_hook(load_as_it_is)  # type: ignore[no-untyped-call]
+    handle: RemovableHandle = module.register_load_state_dict_pre_hook(load_as_it_is)
     return handle
 
 
 def _watch_saves(module: nn.Module) -> RemovableHandle:
-    handle: RemovableHandle = module.register_state_dict_post_hook(save_folded)  # type: ignore[no-untyped-call]
+    handle: RemovableHandle = module.register_state_dict_post_hook(save_folded)
     return handle
 
 

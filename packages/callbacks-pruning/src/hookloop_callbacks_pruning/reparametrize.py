@@ -66,7 +66,7 @@ def put_mask(target: Target, mask: Tensor, original: Tensor | None = None) -> No
         parameter = target.original
         prune.custom_from_mask(target.module, target.name, mask.to(parameter.device, parameter.dtype))
         parameter.copy_(values)
-    _put_in_order(target.module, order)
+    put_in_order(target.module, order)
     refresh(target)
 
 
@@ -84,7 +84,7 @@ def take_mask(target: Target, permanent: bool) -> None:
     if not permanent:
         with torch.no_grad():
             target.original.copy_(values)
-    _put_in_order(target.module, order)
+    put_in_order(target.module, order)
 
 
 def refresh(target: Target) -> None:
@@ -102,8 +102,11 @@ def own_parameters(module: nn.Module) -> list[str]:
     return [_plain(module, name) for name, _ in module.named_parameters(recurse=False)]
 
 
-def _put_in_order(module: nn.Module, order: Iterable[str]) -> None:
-    """Torch puts what it renames last. An optimizer's state is saved by the order of its parameters."""
+def put_in_order(module: nn.Module, order: Iterable[str]) -> None:
+    """Put a module's parameters into an order, given by their names without pruning.
+
+    Torch puts what it renames last, and an optimizer's state is saved by the order of its parameters.
+    """
     now = {_plain(module, name): name for name, _ in module.named_parameters(recurse=False)}
     for plain in order:
         parameter = getattr(module, now[plain])
@@ -122,7 +125,7 @@ def pruned_in(module: nn.Module) -> Iterator[Target]:
         for name, _ in list(part.named_parameters(recurse=False)):
             if _plain(part, name) != name:
                 plain = _plain(part, name)
-                yield Target(part, plain, f"{path}.{plain}" if path else plain)
+                yield Target(part, plain, without_wrapper(f"{path}.{plain}" if path else plain))
 
 
 def save_folded(module: nn.Module, state: MutableMapping[str, Any], prefix: str, metadata: Any) -> None:
@@ -143,16 +146,17 @@ def load_as_it_is(module: nn.Module, state: MutableMapping[str, Any], prefix: st
     pruned = {f"{prefix}{target.path}": target for target in pruned_in(module)}
     for name in [name for name in state if name.startswith(prefix) and name.endswith("_mask")]:
         plain = name.removesuffix("_mask")
-        if f"{plain}_orig" in state and _without_wrapper(plain) not in pruned:
+        if f"{plain}_orig" in state and without_wrapper(plain) not in pruned:
             original, mask = state.pop(f"{plain}_orig"), state.pop(name)
             state[plain] = original * mask.to(original.dtype)
-    for plain in [name for name in state if _without_wrapper(name) in pruned]:
-        target, value = pruned[_without_wrapper(plain)], state.pop(plain)
+    for plain in [name for name in state if without_wrapper(name) in pruned]:
+        target, value = pruned[without_wrapper(plain)], state.pop(plain)
         original = target.original.detach()
         mask = target.mask | (value.to(original.device) != 0)
         state[f"{plain}_mask"] = mask.to(original.dtype)
         state[f"{plain}_orig"] = torch.where(mask, value.to(original.device, original.dtype), original)
 
 
-def _without_wrapper(name: str) -> str:
+def without_wrapper(name: str) -> str:
+    """A tensor's name without what torch.compile writes into it."""
     return name.replace("_orig_mod.", "")

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 from hookloop.errors import MisconfigurationError
 from hookloop.module.compiled_names import plain_names
-from hookloop_callbacks_pruning.reparametrize import Target, own_parameters
+from hookloop_callbacks_pruning.reparametrize import Target, own_parameters, without_wrapper
 
 Pair: TypeAlias = tuple[nn.Module, str]
 
@@ -111,7 +111,7 @@ def _parameters(module: nn.Module) -> dict[str, Target]:
     found = {}
     for path, part in plain_names(dict(module.named_modules())).items():
         for name in own_parameters(part):
-            full = f"{path}.{name}" if path else name
+            full = without_wrapper(f"{path}.{name}" if path else name)
             target = Target(part, name, full)
             if isinstance(target.original, Parameter):
                 found[full] = target

@@ -1,0 +1,1 @@
+from hookloop_callbacks_pruning import ModelPruning as ModelPruning
