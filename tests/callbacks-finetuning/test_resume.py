@@ -290,7 +290,7 @@ def test_a_part_that_is_compiled_goes_on_where_it_is_not_and_the_other_way_round
     class Compiled(Net):
         def __init__(self, optimize: Optimize) -> None:
             super().__init__(optimize)
-            self.backbone[0] = torch.compile(self.backbone[0], backend="eager")
+            self.backbone[0] = torch.compile(self.backbone[0], backend="eager")  # type: ignore[assignment]
 
     def make() -> Callback:
         return GradualUnfreezing({1: "backbone.0"})

@@ -1,5 +1,6 @@
 """The callback of this package keeps the contract for callbacks."""
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from hookloop import Callback
@@ -14,6 +15,14 @@ class OfPruning(CallbackContract):
 class TestModelPruning(OfPruning):
     def callback(self) -> Callback:
         return ModelPruning("l1_unstructured", amount=0.3)
+
+
+class TestModelPruningOfOneOfTwoParts(OfPruning):
+    def callback(self) -> Callback:
+        return ModelPruning("l1_unstructured", ["net.0.weight"], amount=0.3)
+
+    def others(self) -> Sequence[Callable[[], Callback]]:
+        return [lambda: ModelPruning("random_unstructured", ["net.4.weight"], amount=0.3)]
 
 
 class TestModelPruningWithoutRewinding(OfPruning):

@@ -187,6 +187,26 @@ def test_a_module_that_another_run_left_pruned_goes_on_with_its_masks() -> None:
     assert int((net.get_parameter("body.weight") == 0).sum() + (net.get_parameter("head.weight") == 0).sum()) == 20
 
 
+def test_a_second_fit_that_fails_before_it_begins_costs_no_mask() -> None:
+    callback = ModelPruning(
+        "l1_unstructured",
+        ["*.weight"],
+        amount=10,
+        make_pruning_permanent=False,
+        use_lottery_ticket_hypothesis=False,
+    )
+    trainer = fit(callback, max_epochs=1)
+    net = module_of(trainer)
+    before = {name: one.clone() for name, one in net.state_dict().items()}
+    trainer.max_epochs = 2
+    net.configure_optimizers = lambda: 7  # type: ignore[method-assign]
+
+    with pytest.raises(MisconfigurationError):
+        trainer.fit(net, loader(), loader(1))
+
+    assert difference(dict(net.state_dict()), before) is None
+
+
 def test_a_run_that_prunes_something_else_is_told(tmp_path: Path) -> None:
     path = tmp_path / "stopped.ckpt"
     with pytest.raises(StoppedError):

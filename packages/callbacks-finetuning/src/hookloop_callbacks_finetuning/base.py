@@ -173,9 +173,9 @@ class BaseFinetuning(Callback):
         self._last = None
         if self._to_restore is None:
             self.begin_anew()
+        self.freeze_before_training(pl_module)
         if type(pl_module).on_validation_model_train is not LightningModule.on_validation_model_train:
             self._guards = freezing.guard_norms(pl_module)  # no hook comes between that method and the next batch
-        self.freeze_before_training(pl_module)
 
     def begin_anew(self) -> None:
         """Forget what was done in a former training. A subclass with a state of its own resets it here."""

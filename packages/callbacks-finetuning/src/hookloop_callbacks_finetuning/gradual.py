@@ -76,15 +76,16 @@ class GradualUnfreezing(BaseFinetuning):
     def freeze_before_training(self, pl_module: LightningModule) -> None:
         named = parts_of(pl_module, self.schedule)
         check_not_shared(pl_module, [name for parts in named for name in parts], "GradualUnfreezing(schedule)")
-        for parts in named:
-            self.freeze(parts.values(), train_bn=self.train_bn)
+        every = [part for parts in named for part in parts.values()]
+        frozen = set(freezing.filter_params(every, train_bn=not self.train_bn))
         at_once = any(0 in (line.epoch, line.step) for line in self.schedule)
-        if not at_once and not any(parameter.requires_grad for parameter in pl_module.parameters()):
+        if not at_once and not any(one.requires_grad and one not in frozen for one in pl_module.parameters()):
             raise MisconfigurationError(
                 f"GradualUnfreezing(schedule) freezes all parameters of {type(pl_module).__name__}, so nothing would "
                 "learn at first. Leave out what is to learn from the beginning, such as the head. The parts are: "
                 f"{', '.join(name for name, _ in pl_module.named_children())}."
             )
+        self.freeze(every, train_bn=self.train_bn)
 
     def finetune_function(self, pl_module: LightningModule, epoch: int, optimizer: Optimizer) -> None:
         self._unfreeze(

@@ -150,6 +150,12 @@ class ModelPruning(Callback):
         else:
             self.on_validation_epoch_end = self._after_validation  # type: ignore[method-assign]
 
+    @property
+    def state_key(self) -> str:
+        """The class with the method and what it is for, so that a run may have one for each of several parts."""
+        names = (one if isinstance(one, str) else one[1] for one in self._given)
+        return f"{type(self).__qualname__}[{', '.join((self.method.name, *names))}]"
+
     # what a subclass may override, and what it may call
 
     def filter_parameters_to_prune(self, parameters_to_prune: Sequence[Pair] = ()) -> Sequence[Pair]:
@@ -232,23 +238,27 @@ class ModelPruning(Callback):
         if self._rewinds and not self._resamples:
             for target in self._targets:
                 self._initial.setdefault(target.path, target.original.detach().clone())
-        by_path = {target.path: target for target in self._targets}
-        missing = [path for path in saved["masks"] if path not in by_path]
-        if missing:
+        known = {target.path for target in self._targets}
+        if missing := [path for path in saved["masks"] if path not in known]:
             raise MisconfigurationError(
                 f"ModelPruning: the run that is gone on with has pruned {', '.join(missing)}, which are not among what "
                 "is to be pruned now. Pass the same parameters_to_prune and parameter_names as then."
             )
-        for path, mask in saved["masks"].items():
-            target = by_path[path]
-            values = target.original.detach().clone()
-            values[~mask.to(values.device)] = saved["hidden"][path].to(values.device, values.dtype)
-            put_mask(target, mask, values)
+        self._put_masks(saved)
+
+    def _put_masks(self, saved: Mapping[str, Any]) -> None:
+        for target in self._targets:
+            if target.path in saved["masks"]:
+                mask, values = saved["masks"][target.path], target.original.detach().clone()
+                values[~mask.to(values.device)] = saved["hidden"][target.path].to(values.device, values.dtype)
+                put_mask(target, mask, values)
 
     def teardown(self, trainer: TrainerView, pl_module: LightningModule, stage: str) -> None:
         if self._module is not None:
             self._last, self._last_module = self.state_dict(), ref(pl_module)
             self._module = None
+            if self._to_restore is not None:
+                self._put_masks(self._to_restore)  # the run has failed before it came to that
             if self._permanent:
                 for target in self._targets:
                     take_mask(target, permanent=True)
