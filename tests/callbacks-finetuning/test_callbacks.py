@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hookloop import Callback, LightningModule
 from hookloop.errors import MisconfigurationError
+from hookloop.testing import TinyModule
 from hookloop.testing.cost import added_calls
 from hookloop.testing.runs import Subject
 from hookloop_callbacks_finetuning import BackboneFinetuning, GradualUnfreezing, Unfreeze
@@ -287,6 +288,20 @@ def test_it_costs_nothing_in_a_step_and_two_calls_where_it_waits_for_one(tmp_pat
     assert by_hand < 0
     assert cost(GradualUnfreezing, {9: "net.0"}) == by_hand
     assert cost(GradualUnfreezing, [{"modules": "net.0", "step": 10**6}]) == by_hand + 2
+
+
+def test_it_costs_a_look_at_each_batch_norm_where_a_module_chooses_modes_itself(tmp_path: Path) -> None:
+    class Chooses(TinyModule):
+        def on_validation_model_train(self) -> None:
+            self.train()
+
+    def cost(callback: type[Callback], *arguments: Any) -> float:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        subject = Subject(lambda: callback(*arguments), folder, changes_training=True, module=Chooses)
+        return added_calls(subject)
+
+    assert cost(GradualUnfreezing, {9: "net.0"}) == cost(FreezesByHand) + 5  # it has one
 
 
 class FreezesByHand(Callback):
