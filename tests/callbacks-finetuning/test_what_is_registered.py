@@ -28,6 +28,8 @@ def test_a_variable_asks_for_a_backbone_to_be_frozen(monkeypatch: pytest.MonkeyP
 
     assert isinstance(callback, BackboneFinetuning)
     assert callback.unfreeze_backbone_at_epoch == 3
+    own = GradualUnfreezing({1: "encoder"})
+    assert of_this_package(Trainer(logger=False, callbacks=own)) == [own]  # the user's word goes first
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "1.5"])

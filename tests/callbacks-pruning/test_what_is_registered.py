@@ -29,6 +29,8 @@ def test_a_variable_asks_for_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(callback, ModelPruning)
     assert callback.amount == 0.2
     assert callback.method.name == "l1_unstructured"
+    own = ModelPruning("random_unstructured")
+    assert of_this_package(Trainer(logger=False, callbacks=own)) == [own]  # the user's word goes first
 
 
 @pytest.mark.parametrize("value", ["much", "0", "1.5", "nan"])

@@ -48,6 +48,7 @@ class BaseFinetuning(Callback):
     """
 
     order: ClassVar[Order] = Order.MONITOR
+    family: ClassVar[str | None] = "finetuning"
 
     # Class attributes, so that subclasses need not call __init__.
     _run: "tuple[ReferenceType[Any], ReferenceType[nn.Module]] | None" = None
