@@ -105,7 +105,7 @@ DATAMODULE_HOOKS = (
     "load_state_dict",
 )
 
-CALLBACK_METHODS_THAT_ARE_NO_HOOKS = {"log", "log_dict", "migrate_state", "resolve_checkpoint"}
+CALLBACK_METHODS_THAT_ARE_NO_HOOKS = {"log", "log_dict", "migrate_state", "named_weights", "resolve_checkpoint"}
 
 
 @dataclass(frozen=True)

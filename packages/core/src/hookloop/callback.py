@@ -327,6 +327,24 @@ class Callback(Hooks):
         """
         return None
 
+    def named_weights(self, trainer: TrainerView, pl_module: LightningModule) -> Mapping[str, Mapping[str, Any]]:
+        """Further weights of the module that a checkpoint keeps beside its own, such as averages.
+
+        Asked by every save, of the weights alone too. A file has them in `checkpoint["weights"]`, from where
+        `load_from_checkpoint(path, weights=name)`, `trainer.test(ckpt_path=..., weights=name)` and
+        `hookloop checkpoint export PATH --weights name` take them.
+
+        Args:
+            trainer: who saves.
+            pl_module: the module that is saved.
+
+        Returns:
+            By name, the same names and shapes as the module's `state_dict` has; {} while there are none. A callback
+            that has put other weights into the module for a while returns the live ones as "live": these are saved as
+            the `state_dict` then.
+        """
+        return {}
+
     def log(
         self,
         name: str,

@@ -108,6 +108,7 @@ class CompiledHooks(HookCalls):
         of_a_step: those of a training step once more, as the loop over batches calls them.
         own: the methods in `MODULE_METHODS`, each setting the running hook if the module overrides it.
         callbacks: in the order in which they run.
+        trainer: the one that was given.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class CompiledHooks(HookCalls):
         self.own = HookCalls()
         self.callbacks: tuple[Callback, ...] = ()
         self._orders: list[Order] = []
-        self._trainer = trainer
+        self.trainer = trainer
         self._module = module
         self._datamodule = datamodule
         self._datamodules_outer: TrainerView | None = None
@@ -144,12 +145,12 @@ class CompiledHooks(HookCalls):
         Returns:
             The trainer in a hook of which this run was started, if it runs the same module.
         """
-        outer = self._module._join_run(self._trainer, self._recorder)
+        outer = self._module._join_run(self.trainer, self._recorder)
         if self._datamodule is not None:
             before = self._datamodule.trainer
             if getattr(getattr(before, "state", None), "status", None) is TrainerStatus.RUNNING:
                 self._datamodules_outer = before
-            self._datamodule.trainer = self._trainer
+            self._datamodule.trainer = self.trainer
         return outer
 
     def compile(self, callbacks: Sequence[Callback]) -> None:
@@ -275,7 +276,7 @@ class CompiledHooks(HookCalls):
             base: type = LightningModule if isinstance(owner, LightningModule) else LightningDataModule
             bound = method
         else:
-            base, bound = Hooks, partial(method, self._trainer, self._module)
+            base, bound = Hooks, partial(method, self.trainer, self._module)
         if not overrides(owner, base, name):
             return nobody
         return self._dispatch(name, [self._timed(bound, owner, name)])
@@ -284,7 +285,7 @@ class CompiledHooks(HookCalls):
 
     def _calls(self, name: str, *orders: Order) -> list[Call]:
         return [
-            self._timed(partial(getattr(callback, name), self._trainer, self._module), callback, name)
+            self._timed(partial(getattr(callback, name), self.trainer, self._module), callback, name)
             for callback, order in zip(self.callbacks, self._orders, strict=True)
             if order in orders and overrides(callback, Hooks, name)
         ]

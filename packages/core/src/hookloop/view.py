@@ -104,6 +104,11 @@ class TrainerView(Protocol):
         """The checkpoint that this run was restored from."""
         ...
 
+    @property
+    def ckpt_weights(self) -> str | None:
+        """Which of its weights were asked for, by the argument `weights`; None if nobody has said."""
+        ...
+
     # how far it may go
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hookloop.callback import Callback
 from hookloop.checkpoint.callback_states import callback_packages, callback_states, load_callback_states
 from hookloop.checkpoint_file import FORMAT
 from hookloop.checkpoint_file.loadable import check_loadable
@@ -32,6 +33,7 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         format, hookloop_version, torch_version
         epoch, global_step                  # for people; `progress` is what a run resumes from
         state_dict                          # the module
+        weights                             # further weights of it by name, if a callback has some
         callbacks, callback_classes         # states by state_key, and who made them
         callback_packages                   # versions of all distributions that callbacks of the run come from
         progress, optimizer_states, lr_schedulers, precision, datamodule
@@ -45,7 +47,8 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
 
     Args:
         run: the run.
-        weights_only: the module alone: no callback is asked, and training cannot be resumed from it.
+        weights_only: the module alone: callbacks are asked for weights, not for states, and training cannot be resumed
+            from it.
 
     A run that is no fit, and whose module was not fitted before, has no training state: its file holds the rest.
 
@@ -60,6 +63,10 @@ def dump(run: Run, weights_only: bool = False) -> dict[str, Any]:
         "global_step": run.progress.global_step,
         "state_dict": run.strategy.module_state_dict(run.module),
     }
+    if any(overrides(callback, Callback, "named_weights") for callback in run.hooks.callbacks):
+        from hookloop.checkpoint.named_weights import add_named_weights  # not by every save
+
+        add_named_weights(run, checkpoint)
     for owner in (run.module, run.datamodule):
         if owner is not None and owner.hparams:
             from hookloop.hyperparameters.entries import checkpoint_entries  # not by every run

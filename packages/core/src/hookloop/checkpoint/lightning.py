@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from hookloop.callback import Callback
+from hookloop.checkpoint_file.weight_sets import LIVE, WEIGHTS, weight_sets
 from hookloop.errors import CheckpointError
 from hookloop.loaders import Loaders
 from hookloop.progress import Progress
@@ -48,6 +49,10 @@ def translated(
         CheckpointError: it was written by Lightning 1, or its entries are not those of Lightning 2.
     """
     ours = dict(checkpoint)
+    sets = weight_sets(checkpoint)
+    if sets[LIVE] is not checkpoint["state_dict"]:  # which is an average there
+        ours["state_dict"] = sets.pop(LIVE)
+        ours[WEIGHTS] = sets
     if datamodule_class is not None and datamodule_class in checkpoint:
         ours["datamodule"] = checkpoint[datamodule_class]
     if "callbacks" in checkpoint:

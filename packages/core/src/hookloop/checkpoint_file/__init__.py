@@ -1,4 +1,7 @@
-"""The bytes of a checkpoint: how they are written (`writing`) and read (`reading`), what they may hold (`loadable`)."""
+"""The bytes of a checkpoint: how they are written (`writing`) and read (`reading`), what they may hold (`loadable`).
+
+Which sets of weights one holds is told by `weight_sets`.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -26,6 +26,7 @@ def summary(saved: Saved) -> dict[str, Plain]:
         epoch, global_step, batch        # how far training was; batch is None where it is not known
         resumable                        # whether a fit can go on from it
         weights                          # tensors, values, bytes, dtypes, entries: name, shape, dtype
+        other_weights                    # the same of each set that callbacks keep beside these, by name
         callbacks                        # key, class, distribution, version
         optimizers, schedulers           # class, and their settings
         hyper_parameters, datamodule_hyper_parameters
@@ -49,6 +50,7 @@ def summary(saved: Saved) -> dict[str, Plain]:
         "batch": _batch(contents),
         "resumable": "progress" in contents or (is_lightning and "optimizer_states" in contents),
         "weights": _weights(_mapping(weights)),
+        "other_weights": _other_weights(contents) if "state_dict" in contents else {},
         "callbacks": _callbacks(contents),
         "optimizers": list(_optimizers(contents, saved)),
         "schedulers": list(_schedulers(contents, saved)),
@@ -177,6 +179,10 @@ def _weights(entries: Mapping[Any, Any]) -> dict[str, Plain]:
     }
 
 
+def _other_weights(contents: Mapping[Any, Any]) -> dict[str, Plain]:
+    return {_text(name): _weights(_mapping(one)) for name, one in _mapping(contents.get("weights")).items()}
+
+
 def _bytes_of(tensors: Iterable[Tensor]) -> int:
     """Storages that several tensors share are one."""
     shared = {one.storage.key: one.storage.bytes or 0 for one in tensors if one.storage is not None}
@@ -246,7 +252,8 @@ def _loaders(contents: Mapping[Any, Any]) -> int | None:
 
 
 _LOOKED_AT = {
-    *("format", "hookloop_version", _OF_LIGHTNING, "torch_version", "epoch", "global_step", "state_dict"),
+    *("format", "hookloop_version", _OF_LIGHTNING, "torch_version", "epoch", "global_step"),
+    *("state_dict", "weights"),
     *("callbacks", "callback_classes", "callback_packages", "progress", "loops"),
     *("optimizer_states", "optimizer_classes", "lr_schedulers", "lr_scheduler_classes", "callback_metrics", "loaders"),
     *(f"{owner}{key}" for owner in ("", "datamodule_") for key in ("hyper_parameters", "hparams_name")),

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from hookloop.cli import callbacks, doctor, lock, new_package, show, verify
+from hookloop.cli import callbacks, doctor, export, lock, new_package, show, verify
 from hookloop.cli.arguments import Parser
 from hookloop.discovery.entries import core_version
 from hookloop.errors import HookloopError
@@ -76,4 +76,5 @@ def _parser() -> Parser:
     actions = of_files.add_subparsers(metavar="COMMAND", dest="action", title="commands")
     verify.add_to(actions)
     show.add_to(actions)
+    export.add_to(actions)
     return parser

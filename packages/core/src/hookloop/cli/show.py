@@ -66,6 +66,8 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     weights = found["weights"]
     dtypes = [f"{count:,} {dtype}" for dtype, count in weights["dtypes"].items()]
     yield "weights", f"{counted(weights['tensors'], 'tensor')}, {size(weights['bytes'])}: {', '.join(dtypes) or 'none'}"
+    for name, one in found["other_weights"].items():
+        yield f"{name} weights", f"{counted(one['tensors'], 'tensor')}, {size(one['bytes'])}"
     for number, one in enumerate(found["callbacks"]):
         made_by = f", {one['distribution']} {one['version']}" if one["distribution"] else ""
         yield "" if number else "callbacks", f"{one['class']}{made_by}"

@@ -60,6 +60,11 @@ def construct(
     return made(*positional, **arguments)
 
 
+def takes(made: type, name: str) -> bool:
+    """Whether a class's constructor names an argument so."""
+    return name in _parameters(made)
+
+
 def _parameters(made: type) -> Parameters:
     constructor: Any = inspect.getattr_static(made, "__init__")
     if constructor in (object.__init__, nn.Module.__init__):

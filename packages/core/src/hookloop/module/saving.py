@@ -76,6 +76,8 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
         hparams_file: str | os.PathLike[str] | None = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
+        *,
+        weights: str | None = None,
         **kwargs: Any,
     ) -> Self:
         """A new module with the weights of a checkpoint, constructed with the hyperparameters in it.
@@ -93,6 +95,8 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
                 True by default.
             weights_only: False loads a file that holds other objects than tensors and plain values, and runs whatever
                 code is in it. None is True.
+            weights: which of the file's weights: a name in its `checkpoint["weights"]`, such as "averaged"; "live" or
+                None for its `state_dict`. If the constructor has an argument of this name, it is meant.
             **kwargs: arguments of the constructor, which go before those in the file. If the settings were saved as one
                 object, what is no argument changes its items.
 
@@ -104,8 +108,12 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
         """
         # Not by every import.
         from hookloop.checkpoint_file import read_checkpoint, where_it_was
-        from hookloop.hyperparameters.loading import check_map_location, construct
+        from hookloop.checkpoint_file.weight_sets import check_name, with_weights
+        from hookloop.hyperparameters.loading import check_map_location, construct, takes
 
+        if weights is not None and takes(cls, "weights"):
+            kwargs["weights"], weights = weights, None
+        check_name(weights, f"{cls.__name__}.load_from_checkpoint")
         check_map_location(map_location)
         if not isinstance(strict, bool | None):
             raise MisconfigurationError(
@@ -114,6 +122,8 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
         checkpoint = read_checkpoint(
             checkpoint_path, weights_only is not False, where_it_was if map_location is None else map_location
         )
+        if weights is not None:
+            checkpoint = with_weights(checkpoint, weights, checkpoint_path)
         module = construct(cls, checkpoint, hparams_file, kwargs)
         if strict is None:
             strict = module.strict_loading
@@ -124,14 +134,14 @@ class SavedModule(ModuleHooks, HyperparametersMixin):
             )
         module.configure_model()
         module.on_load_checkpoint(checkpoint)
-        weights = checkpoint["state_dict"]
+        state = checkpoint["state_dict"]
         load_weights(
             module,
-            weights,
+            state,
             strict,
             lambda state, strict: module.load_state_dict(names_in(module, state), strict=strict),
         )
-        first = next((value for value in weights.values() if isinstance(value, Tensor)), None)
+        first = next((value for value in state.values() if isinstance(value, Tensor)), None)
         return module if first is None else module.to(first.device)
 
 

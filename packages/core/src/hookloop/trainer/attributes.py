@@ -41,6 +41,7 @@ class TrainerAttributes:
     _profiler: Profiler
     _default_root_dir: str
     _ckpt_path: str | None
+    _ckpt_weights: str | None
     _run: Run | None
 
     # where the run is
@@ -113,6 +114,10 @@ class TrainerAttributes:
     @property
     def ckpt_path(self) -> str | None:
         return self._ckpt_path
+
+    @property
+    def ckpt_weights(self) -> str | None:
+        return self._ckpt_weights
 
     # how far it may go
 

@@ -83,6 +83,34 @@ def find_checkpoint(
     return _chosen_by_rank_zero(trainer, which, fn, callbacks, strategy, weights_only, fast_dev_run)
 
 
+def with_chosen_weights(
+    fn: TrainerFn, path: str | None, checkpoints: list[dict[str, Any]], weights: str
+) -> list[dict[str, Any]]:
+    """The checkpoint that a run begins with, with the weights that were asked for as its `state_dict`.
+
+    Args:
+        fn: the entry point.
+        path: the file.
+        checkpoints: what it holds, alone in a list.
+        weights: the argument of the entry point.
+
+    Raises:
+        MisconfigurationTypeError: that is no name.
+        MisconfigurationError: there is no checkpoint.
+        CheckpointError: it has no weights of that name.
+    """
+    from hookloop.checkpoint_file.weight_sets import check_name, with_weights  # not by every resume
+
+    call = f"trainer.{fn.value}"
+    check_name(weights, call)
+    if not checkpoints:
+        raise MisconfigurationError(
+            f"{call}(weights={weights!r}) chooses among the weights of a checkpoint, and this run begins with none. "
+            "Pass ckpt_path too, or leave weights out."
+        )
+    return [with_weights(checkpoint, weights, path) for checkpoint in checkpoints]
+
+
 def best_checkpoint(
     trainer: TrainerView, callbacks: Sequence[Callback], strategy: Strategy, *, weights_only: bool
 ) -> tuple[str | None, list[dict[str, Any]]]:

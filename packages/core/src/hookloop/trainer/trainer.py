@@ -269,6 +269,7 @@ class Trainer(TrainerAttributes):
         self._run: Run | None = None
         self._outer: TrainerView | None = None
         self._ckpt_path: str | None = None
+        self._ckpt_weights: str | None = None
         self._fitted: LightningModule | None = None
         self._optimization = Optimization()
         self._fit_recorder = Recorder()
@@ -332,6 +333,8 @@ class Trainer(TrainerAttributes):
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        *,
+        weights: str | None = None,
     ) -> list[dict[str, float]]:
         """Run the validation loop on its own.
 
@@ -343,6 +346,9 @@ class Trainer(TrainerAttributes):
             verbose: print the metrics.
             datamodule: supplies loaders that were not passed.
             weights_only: see `fit`.
+            weights: which of the checkpoint's weights: a name in its `checkpoint["weights"]`, such as "averaged", or
+                "live" for its `state_dict`. None takes these too, and lets a callback that averages put its averages
+                in their place.
 
         Returns:
             The epoch metrics by name, a dict for each loader; [] after an interrupt that does not raise.
@@ -356,6 +362,7 @@ class Trainer(TrainerAttributes):
             verbose,
             datamodule,
             weights_only,
+            weights,
         )
 
     def test(
@@ -366,10 +373,20 @@ class Trainer(TrainerAttributes):
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        *,
+        weights: str | None = None,
     ) -> list[dict[str, float]]:
         """Run the test loop; arguments and result are those of `validate`."""
         return self._evaluate(
-            TrainerFn.TESTING, RunningStage.TESTING, model, dataloaders, ckpt_path, verbose, datamodule, weights_only
+            TrainerFn.TESTING,
+            RunningStage.TESTING,
+            model,
+            dataloaders,
+            ckpt_path,
+            verbose,
+            datamodule,
+            weights_only,
+            weights,
         )
 
     def predict(
@@ -380,6 +397,8 @@ class Trainer(TrainerAttributes):
         return_predictions: bool | None = None,
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
+        *,
+        weights: str | None = None,
     ) -> list[Any] | None:
         """Run predict_step over the predict loaders.
 
@@ -390,19 +409,20 @@ class Trainer(TrainerAttributes):
             return_predictions: False keeps nothing, for callbacks that write predictions away; None is True.
             ckpt_path: see `validate`.
             weights_only: see `fit`.
+            weights: see `validate`.
 
         Returns:
             What predict_step returned for each batch; a list of these for each loader if there are several. None if
             nothing is kept, and after an interrupt that does not raise.
         """
         checked = self._checked(model, "predict")
-        path, checkpoints = self._begins_with(TrainerFn.PREDICTING, model, ckpt_path, weights_only)
+        path, checkpoints = self._begins_with(TrainerFn.PREDICTING, model, ckpt_path, weights_only, weights)
         dataloaders, datamodule = _told_apart("dataloaders", dataloaders, datamodule)
         run = self._put_together(TrainerFn.PREDICTING, checked, {"predict": dataloaders}, datamodule)
         keep = return_predictions is not False
         from hookloop.entry_points import run_prediction  # loaded by the first run
 
-        return self._guard(run, path, lambda: run_prediction(run, keep, checkpoints))
+        return self._guard(run, path, lambda: run_prediction(run, keep, checkpoints), weights)
 
     def predict_iter(
         self,
@@ -571,15 +591,16 @@ class Trainer(TrainerAttributes):
         verbose: bool,
         datamodule: LightningDataModule | None,
         weights_only: bool | None,
+        weights: str | None,
     ) -> list[dict[str, float]]:
         kind = "test" if fn is TrainerFn.TESTING else "validation"
         checked = self._checked(model, fn.value, f"{kind}_step")
-        path, checkpoints = self._begins_with(fn, model, ckpt_path, weights_only)
+        path, checkpoints = self._begins_with(fn, model, ckpt_path, weights_only, weights)
         dataloaders, datamodule = _told_apart("dataloaders", dataloaders, datamodule)
         run = self._put_together(fn, checked, {stage.dataloader_prefix: dataloaders}, datamodule)
         from hookloop.entry_points import run_evaluation  # loaded by the first run
 
-        metrics = self._guard(run, path, lambda: run_evaluation(run, stage, checkpoints))
+        metrics = self._guard(run, path, lambda: run_evaluation(run, stage, checkpoints), weights)
         if metrics is None:
             return []
         if verbose and self.is_global_zero:
@@ -635,13 +656,13 @@ class Trainer(TrainerAttributes):
             return self._optimization
         return Optimization(self._options.gradient_clip_val, self._options.gradient_clip_algorithm)
 
-    def _guard(self, run: Run, path: str | None, body: Callable[[], T]) -> T | None:
+    def _guard(self, run: Run, path: str | None, body: Callable[[], T], weights: str | None = None) -> T | None:
         """What the body returns; None after a Ctrl-C, where `on_interrupt` says that it is to return."""
         from hookloop.loops import guarded  # loaded by the first run
 
         assert run.state.fn is not None
         stage = run.state.fn.value
-        self._ckpt_path = path
+        self._ckpt_path, self._ckpt_weights = path, weights
 
         def with_module_callbacks(watch: Callable[[], None]) -> T:
             self._listen(run)
@@ -760,19 +781,31 @@ class Trainer(TrainerAttributes):
         return model
 
     def _begins_with(
-        self, fn: TrainerFn, model: LightningModule | None, ckpt_path: str | Path | None, weights_only: bool | None
+        self,
+        fn: TrainerFn,
+        model: LightningModule | None,
+        ckpt_path: str | Path | None,
+        weights_only: bool | None,
+        weights: str | None = None,
     ) -> tuple[str | None, list[dict[str, Any]]]:
         """The path of the checkpoint to begin with, and alone in a list what it holds; None and nothing for none."""
         evaluates_best = fn is not TrainerFn.FITTING and model is None and not self._options.fast_dev_run
-        if ckpt_path is None and not evaluates_best:
-            return None, []
-        from hookloop.trainer.resuming import best_checkpoint, find_checkpoint  # not by every run
+        path: str | None = None
+        found: list[dict[str, Any]] = []
+        if ckpt_path is not None or evaluates_best:
+            from hookloop.trainer.resuming import best_checkpoint, find_checkpoint  # not by every run
 
-        safe = weights_only is not False
-        if ckpt_path is None:
-            return best_checkpoint(self, self._callbacks, self._strategy, weights_only=safe)
-        fast = bool(self._options.fast_dev_run)
-        return find_checkpoint(self, ckpt_path, fn, self._callbacks, self._strategy, safe, fast)
+            safe = weights_only is not False
+            if ckpt_path is None:
+                path, found = best_checkpoint(self, self._callbacks, self._strategy, weights_only=safe)
+            else:
+                fast = bool(self._options.fast_dev_run)
+                path, found = find_checkpoint(self, ckpt_path, fn, self._callbacks, self._strategy, safe, fast)
+        if weights is None:
+            return path, found
+        from hookloop.trainer.resuming import with_chosen_weights
+
+        return path, with_chosen_weights(fn, path, found, weights)
 
 
 def _check_can_learn(model: LightningModule) -> None:
