@@ -299,7 +299,8 @@ class NoForward(LightningModule):
         self.norm = nn.BatchNorm1d(4)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return (self.norm(batch[0]) ** 2).sum()
+        outputs: Tensor = self.norm(batch[0])
+        return (outputs**2).sum()
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -16,6 +16,9 @@ from hookloop_callbacks_prediction import PredictionWriter as PredictionWriter
 from hookloop_callbacks_progress import ProgressBar as ProgressBar
 from hookloop_callbacks_progress import TQDMProgressBar as TQDMProgressBar
 from hookloop_callbacks_pruning import ModelPruning as ModelPruning
+from hookloop_callbacks_swa import EMAWeightAveraging as EMAWeightAveraging
+from hookloop_callbacks_swa import StochasticWeightAveraging as StochasticWeightAveraging
+from hookloop_callbacks_swa import WeightAveraging as WeightAveraging
 from hookloop_callbacks_tuning import BatchSizeFinder as BatchSizeFinder
 from hookloop_callbacks_tuning import GradientAccumulationScheduler as GradientAccumulationScheduler
 from hookloop_callbacks_tuning import LearningRateFinder as LearningRateFinder
