@@ -44,7 +44,15 @@ EXAMPLES: dict[str, Callable[[type[Callback], Path], Callback]] = {
 }
 """How a callback is made, if not without arguments; `folder` is its run's own."""
 
-CHANGE_WHAT_IS_LEARNED = ("BackboneFinetuning", "BaseFinetuning", "GradualUnfreezing", "ModelPruning")
+CHANGE_WHAT_IS_LEARNED = (
+    "BackboneFinetuning",
+    "BaseFinetuning",
+    "EMAWeightAveraging",
+    "GradualUnfreezing",
+    "ModelPruning",
+    "StochasticWeightAveraging",
+    "WeightAveraging",
+)
 """That is what they are for; with all others the weights are those of a run without callbacks."""
 
 VARYING = ("run", "seconds")
