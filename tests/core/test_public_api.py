@@ -119,8 +119,9 @@ def test_errors_can_be_caught_by_what_they_are(name: str, bases: tuple[type, ...
 
 def test_every_error_is_a_hookloop_error_and_lightnings_name_is_an_alias() -> None:
     defined = [value for value in vars(errors).values() if isinstance(value, type)]
-    defined.remove(errors.SIGTERMException)  # no error, but the end of the process
-    assert issubclass(errors.SIGTERMException, SystemExit)
+    for end in (errors.SIGTERMException, errors.PausedException):  # no errors, but the end of the process or the run
+        defined.remove(end)
+        assert issubclass(end, SystemExit)
     assert all(issubclass(error, errors.HookloopError) for error in defined)
     assert errors.MisconfigurationException is errors.MisconfigurationError
 

@@ -61,7 +61,7 @@ IN_A_TEST_OF_ITS_OWN = {
     *("train_dataloader", "val_dataloaders", "callbacks", "checkpoint_callbacks", "checkpoint_callback"),
     *("early_stopping_callbacks", "progress_bar_callback", "strategy", "accelerator", "precision", "device"),
     *("global_rank", "local_rank", "world_size", "is_global_zero", "print", "save_checkpoint"),
-    "wait_for_checkpoints",
+    *("wait_for_checkpoints", "pause"),
     "profiler",
     *("test_dataloaders", "predict_dataloaders", "batch_samples", "follow_samples"),
     *("trial", "forget_dataloaders"),  # in test_trial.py

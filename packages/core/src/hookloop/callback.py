@@ -59,7 +59,8 @@ class Hooks:
     def on_preemption(self, trainer: TrainerView, pl_module: LightningModule, signum: int) -> None:
         """The process was asked to end: the running batch is done, and the run ends after this hook.
 
-        `signum` is SIGTERM, or one of `preemption_signals` of a callback.
+        `signum` is SIGTERM, or one of `preemption_signals` of a callback; 0 where a callback has called
+        `trainer.pause`: then the process does not end, and the entry point returns.
 
         Called once, in training, validation (inside a fit too), test and prediction. Callbacks of Order LAST save here:
         what is resumed from such a file goes on with the next batch, or with the validation that was cut short.

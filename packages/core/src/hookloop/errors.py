@@ -2,7 +2,7 @@
 
 All of them but one are `HookloopError`; those about what the user passed are `ValueError` too, so that code which
 catches the standard exception keeps working. The one is `SIGTERMException`, which is no error but the end of the
-process.
+process, or of this run alone (`PausedException`).
 """
 
 
@@ -58,3 +58,20 @@ class SIGTERMException(SystemExit):
     def __init__(self, signum: int = 15) -> None:
         super().__init__(128 + signum)
         self.signum = signum
+
+
+class PausedException(SIGTERMException):
+    """A callback has ended the run by `trainer.pause`, and it is unwound as one that was preempted.
+
+    Callbacks see it in `on_exception`. The entry point returns: whoever called it sees `trainer.interrupted`.
+
+    Args:
+        reason: what the callback said.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(0)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason

@@ -68,10 +68,12 @@ class TrainerState:
         stage: what it does at the moment; None between entry points.
         status: how it stands.
         should_stop: whether somebody asked to end training.
+        pause_reason: why a callback asked to end this run, which another one is to go on with; None if nobody did.
         received_signal: number of the signal by which the process was asked to end during the last entry point.
         interrupt_noted: whether Ctrl-C was pressed, and waits for the running batch.
         finishes_batches: whether batches are being run, so that a Ctrl-C waits for the running one.
-        attention: whether there is something to see to after the running batch: a signal, or a file that is written.
+        attention: whether there is something to see to after the running batch: a signal, a pause, or a file that is
+            written.
         validation_follows: in `on_train_batch_end` of Order LAST, whether a validation runs right after this batch.
         watched_signals: the signals by which it can be asked, as far as they are watched.
         lost_worker: what torch raised when a loader's worker died of that signal, if nobody needed it any more.
@@ -81,6 +83,7 @@ class TrainerState:
     stage: RunningStage | None = None
     status: TrainerStatus = TrainerStatus.INITIALIZING
     should_stop: bool = False
+    pause_reason: str | None = None
     received_signal: int | None = None
     interrupt_noted: bool = False
     finishes_batches: bool = False

@@ -399,6 +399,19 @@ class TrainerView(Protocol):
 
     # what it does on request
 
+    def pause(self, reason: str) -> None:
+        """End this run after the running batch, in a validation too, so that another one can go on with it.
+
+        It ends as one that was preempted, but for the process: `on_preemption` of every callback is called, with 0 for
+        the signal, and those of Order LAST save in it; then the run is unwound, and the entry point returns, with
+        `trainer.interrupted`. Unlike `should_stop`, which ends training, it asks for no `min_epochs`, and what is
+        resumed goes on with the next batch. With several processes, all of them have to ask in the same batch.
+
+        Args:
+            reason: in a sentence; whoever asks first is believed.
+        """
+        ...
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print from rank zero alone, above a progress bar if there is one."""
         ...

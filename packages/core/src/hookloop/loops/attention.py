@@ -2,18 +2,18 @@
 
 import warnings
 
-from hookloop.loops.signals import end_preempted
+from hookloop.loops.signals import end_paused, end_preempted
 from hookloop.run import Run
 
 
 def attend(run: Run) -> None:
-    """See to what asked for attention: a file that is written, a signal that has come.
+    """See to what asked for attention: a file that is written, a signal that has come, a pause.
 
     Called where the counters and the weights agree: after a batch, or before the first one of an epoch. The loops look
     at one flag, `run.state.attention`, whoever set it, so that a batch in which nothing happened costs no more.
 
     Raises:
-        SIGTERMException: the process was asked to end.
+        SIGTERMException: the process was asked to end, or a callback has paused the run.
         KeyboardInterrupt: Ctrl-C was pressed.
         Exception: a file could not be written.
     """
@@ -29,3 +29,5 @@ def attend(run: Run) -> None:
         end_preempted(run)
     if run.state.interrupt_noted:
         raise KeyboardInterrupt
+    if run.state.pause_reason is not None:
+        end_paused(run, run.state.pause_reason)

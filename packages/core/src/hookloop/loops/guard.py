@@ -142,6 +142,7 @@ class _Watch:
     """What the process does about signals while a run goes on. It can be restored and begun again."""
 
     def __init__(self, run: Run) -> None:
+        run.state.pause_reason = None
         self.interrupts = Interrupts(run.state)
         self._run = run
         self._signals, self._workers = PreemptionSignals(run.state), LostWorkers(run.state)

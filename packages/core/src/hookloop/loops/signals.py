@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from hookloop.errors import MisconfigurationError, SIGTERMException
+from hookloop.errors import MisconfigurationError, PausedException, SIGTERMException
 from hookloop.hooks import CompiledHooks
 from hookloop.loops.lost_workers import is_loss_of_workers, told_as_torch_does
 from hookloop.run import Run
@@ -132,3 +132,13 @@ def end_preempted(run: Run) -> None:
         print(f"{name} received: the batch is done, and the run ends here.", file=sys.stderr, flush=True)
     run.hooks.on_preemption(signum)
     raise SIGTERMException(signum)
+
+
+def end_paused(run: Run, reason: str) -> None:
+    """End a run that a callback has paused: as one whose process was asked to end, but for the process.
+
+    Raises:
+        PausedException: always; the entry point returns then.
+    """
+    run.hooks.on_preemption(0)
+    raise PausedException(reason)

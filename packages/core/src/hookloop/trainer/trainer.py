@@ -16,7 +16,7 @@ from hookloop.callback_list import CallbackList, as_callbacks, merge_module_call
 from hookloop.checkpoint_io import CheckpointIO
 from hookloop.checkpoint_io.saves import Saves
 from hookloop.datamodule import LightningDataModule
-from hookloop.errors import MisconfigurationError
+from hookloop.errors import MisconfigurationError, PausedException
 from hookloop.hook_checks import overrides
 from hookloop.hooks import CompiledHooks
 from hookloop.limits import Limits
@@ -472,8 +472,8 @@ class Trainer(TrainerAttributes):
         switches = partial(torch_switches, self._options, training=False)
         try:
             yield from guarded_steps(run, run.loggers, opened, self._closing(run), switches)
-        except KeyboardInterrupt as pressed:
-            self._return_from(run, pressed)
+        except (PausedException, KeyboardInterrupt) as ended:
+            self._return_from(run, ended)
 
     def save_checkpoint(
         self,
@@ -573,6 +573,18 @@ class Trainer(TrainerAttributes):
 
         print(explain_callbacks(self._callbacks, {key: supplier for key, (_, supplier) in self._suppliers.items()}))
 
+    def pause(self, reason: str) -> None:
+        """End this run after the running batch, in a validation too, so that another one can go on with it.
+
+        For callbacks: see `hookloop.view.TrainerView.pause`.
+
+        Args:
+            reason: in a sentence; whoever asks first is believed.
+        """
+        if self._state.pause_reason is None:
+            self._state.pause_reason = reason
+        self._state.attention = True
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print from rank zero alone, above a progress bar if there is one."""
         if self.is_global_zero:
@@ -657,7 +669,7 @@ class Trainer(TrainerAttributes):
         return Optimization(self._options.gradient_clip_val, self._options.gradient_clip_algorithm)
 
     def _guard(self, run: Run, path: str | None, body: Callable[[], T], weights: str | None = None) -> T | None:
-        """What the body returns; None after a Ctrl-C, where `on_interrupt` says that it is to return."""
+        """What the body returns; None after a pause, or a Ctrl-C where `on_interrupt` says that it is to return."""
         from hookloop.loops import guarded  # loaded by the first run
 
         assert run.state.fn is not None
@@ -676,8 +688,8 @@ class Trainer(TrainerAttributes):
         with torch_switches(self._options, training=run.state.fn is TrainerFn.FITTING):
             try:
                 return guarded(run, run.loggers, with_module_callbacks, self._closing(run))
-            except KeyboardInterrupt as pressed:
-                self._return_from(run, pressed)
+            except (PausedException, KeyboardInterrupt) as ended:
+                self._return_from(run, ended)
                 return None
 
     def _listen(self, run: Run) -> None:
@@ -711,13 +723,14 @@ class Trainer(TrainerAttributes):
             Closing(self._profiler, "teardown", (run.state.fn.value,)),
         )
 
-    def _return_from(self, run: Run, pressed: KeyboardInterrupt) -> None:
+    def _return_from(self, run: Run, ended: PausedException | KeyboardInterrupt) -> None:
         """Let a Ctrl-C reach the caller, unless `on_interrupt` says that the entry point is to return."""
-        if self._options.on_interrupt != "return":
-            raise pressed
+        if isinstance(ended, KeyboardInterrupt) and self._options.on_interrupt != "return":
+            raise ended
         # What went wrong while it was torn down hangs on it, and would be lost.
-        for note in getattr(pressed, "__notes__", ()):
-            warnings.warn(f"{run.state.fn} was interrupted. {note}", stacklevel=5)
+        how = "interrupted" if isinstance(ended, KeyboardInterrupt) else "paused"
+        for note in getattr(ended, "__notes__", ()):
+            warnings.warn(f"{run.state.fn} was {how}. {note}", stacklevel=5)
 
     def _add_module_callbacks(self, run: Run) -> None:
         where = f"{type(run.module).__name__}.configure_callbacks() returned"
