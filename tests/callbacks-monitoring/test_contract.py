@@ -7,7 +7,7 @@ import torch
 
 from hookloop import Callback, LightningModule
 from hookloop.testing import CallbackContract, TinyModule
-from hookloop_callbacks_monitoring import EarlyStopping, LearningRateMonitor
+from hookloop_callbacks_monitoring import EarlyStopping, LearningRateMonitor, Timer
 
 
 class TestEarlyStopping(CallbackContract):
@@ -63,3 +63,19 @@ class TestLearningRateMonitorBySteps(CallbackContract):
 
     def module(self) -> LightningModule:
         return StepsScheduler()
+
+
+class TestTimer(CallbackContract):
+    varying = ("time_elapsed",)
+    max_calls_per_step = 0
+
+    def callback(self) -> Callback:
+        return Timer()
+
+
+class TestTimerWithBudgets(CallbackContract):
+    varying = ("time_elapsed",)
+    max_calls_per_step = 5
+
+    def callback(self) -> Callback:
+        return Timer("4h", per_run="1h", reserve="5m")

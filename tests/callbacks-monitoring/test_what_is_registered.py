@@ -1,11 +1,11 @@
-"""Installing the package changes nothing, and what it does not have yet is asked for in vain, with a reason."""
+"""Installing the package changes nothing; a Trainer gets what its arguments ask for, and nothing else."""
 
 import pytest
 
-import hookloop.callbacks
+import hookloop.callbacks.timer
 from hookloop import Trainer
 from hookloop.errors import MisconfigurationError
-from hookloop_callbacks_monitoring import EarlyStopping, LearningRateMonitor
+from hookloop_callbacks_monitoring import EarlyStopping, Interval, LearningRateMonitor, Timer
 
 
 def test_a_trainer_gets_no_callback_from_it() -> None:
@@ -15,10 +15,15 @@ def test_a_trainer_gets_no_callback_from_it() -> None:
 def test_its_classes_are_at_hookloop_callbacks() -> None:
     assert hookloop.callbacks.EarlyStopping is EarlyStopping
     assert hookloop.callbacks.LearningRateMonitor is LearningRateMonitor
+    assert hookloop.callbacks.Timer is Timer
+    assert hookloop.callbacks.timer.Interval is Interval
 
 
-def test_max_time_needs_a_timer_which_it_does_not_have_yet() -> None:
-    with pytest.raises(MisconfigurationError, match=r"callback of family 'timer'.* Pass one in callbacks, or drop max"):
-        Trainer(max_time="00:01:00:00")
-    with pytest.raises(ImportError, match=r"^Timer is in hookloop-callbacks-monitoring, which is .* too old"):
-        hookloop.callbacks.Timer  # noqa: B018
+def test_max_time_has_a_timer_added_and_nothing_else() -> None:
+    trainer = Trainer(max_time="00:01:00:00", logger=False)
+    assert [type(one) for one in trainer.callbacks if "monitoring" in type(one).__module__] == [Timer]
+
+
+def test_max_time_needs_it_to_be_switched_on() -> None:
+    with pytest.raises(MisconfigurationError, match=r"callback of family 'timer'.* Switched off by registered_callb"):
+        Trainer(max_time="00:01:00:00", registered_callbacks=False)

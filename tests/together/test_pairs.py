@@ -55,7 +55,7 @@ CHANGE_WHAT_IS_LEARNED = (
 )
 """That is what they are for; with all others the weights are those of a run without callbacks."""
 
-VARYING = ("run", "seconds")
+VARYING = ("run", "seconds", "time_elapsed")
 """What no two runs have the same: the identity by which a callback knows its own files, and time."""
 
 NAMES = callback_class_names()

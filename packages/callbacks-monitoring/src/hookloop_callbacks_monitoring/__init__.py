@@ -1,11 +1,12 @@
-"""Callbacks that watch a hookloop run: `EarlyStopping` ends it, `LearningRateMonitor` logs the rates it trains with.
+"""Callbacks that watch a hookloop run, say what it does and what it costs, and end it when it is time.
 
-Installing the distribution changes nothing by itself: its factory registers no callback. Pass those that you want.
+Installing the distribution changes nothing by itself: its factory registers what the Trainer's arguments ask for.
 """
 
 from hookloop_callbacks_monitoring.criteria import EarlyStoppingReason
 from hookloop_callbacks_monitoring.early_stopping import EarlyStopping
 from hookloop_callbacks_monitoring.factory import factory
 from hookloop_callbacks_monitoring.lr_monitor import LearningRateMonitor
+from hookloop_callbacks_monitoring.timer import Interval, Timer
 
-__all__ = ["EarlyStopping", "EarlyStoppingReason", "LearningRateMonitor", "factory"]
+__all__ = ["EarlyStopping", "EarlyStoppingReason", "Interval", "LearningRateMonitor", "Timer", "factory"]

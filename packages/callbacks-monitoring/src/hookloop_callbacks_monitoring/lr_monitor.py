@@ -2,20 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from types import MethodType
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hookloop import Callback, LightningModule, Order
+from hookloop import LightningModule, Order
 from hookloop.errors import MisconfigurationError
 from hookloop.view import TrainerView
+from hookloop_callbacks_monitoring.declining import Declining
 
 _STEP_HOOK, _EPOCH_HOOK = "on_before_optimizer_step", "on_train_epoch_start"
 
 
-class LearningRateMonitor(Callback):
+class LearningRateMonitor(Declining):
     """Logs the learning rate of every parameter group, and its momentum and weight decay if asked to.
 
     By steps: the rate that the optimizer is about to step with, every `log_every_n_steps` steps, whoever has set it: a
@@ -45,6 +45,7 @@ class LearningRateMonitor(Callback):
 
     # After everybody who may set a rate in the same hook.
     order: ClassVar[Order] = Order.MONITOR
+    declinable: ClassVar[tuple[str, ...]] = (_STEP_HOOK, _EPOCH_HOOK)
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class LearningRateMonitor(Callback):
         self.log_weight_decay = log_weight_decay
         self.log_key_prefix = log_key_prefix
         self.lrs: dict[str, float] = {}
-        self._decline()
+        self.decline()
 
     def on_train_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
         """Check the names. From here on, hooks that this run has no use for are not called."""
@@ -76,12 +77,12 @@ class LearningRateMonitor(Callback):
             for _ in self._values(optimizer, name):
                 pass
         by_step = {self._by_step(trainer, optimizer) for optimizer in trainer.optimizers}
-        self._decline(*([] if True in by_step else [_STEP_HOOK]), *([] if False in by_step else [_EPOCH_HOOK]))
-        trainer.callbacks[:] = list(trainer.callbacks)  # the hooks are compiled anew
+        unused = [hook for steps, hook in ((True, _STEP_HOOK), (False, _EPOCH_HOOK)) if steps not in by_step]
+        self.decline(*unused, trainer=trainer)
 
     def teardown(self, trainer: TrainerView, pl_module: LightningModule, stage: str) -> None:
         """The next run may have a use for all hooks."""
-        self._decline()
+        self.decline()
 
     def on_train_epoch_start(self, trainer: TrainerView, pl_module: LightningModule) -> None:
         """Log what is logged by epochs."""
@@ -126,21 +127,6 @@ class LearningRateMonitor(Callback):
                 yield f"{key}-momentum", _number(momentum)
             if self.log_weight_decay and group.get("weight_decay") is not None:
                 yield f"{key}-weight_decay", _number(group["weight_decay"])
-
-    # hooks that are not needed
-
-    def _decline(self, *hooks: str) -> None:
-        """Give up these hooks, and no others: they would be called for nothing. A subclass may have a use for them."""
-        for hook in (_STEP_HOOK, _EPOCH_HOOK):
-            vars(self).pop(hook, None)
-            if hook in hooks and getattr(type(self), hook) is getattr(LearningRateMonitor, hook):
-                setattr(self, hook, MethodType(getattr(Callback, hook), self))
-
-    def __getstate__(self) -> object:
-        state = super().__getstate__()
-        if isinstance(state, dict):
-            state = {key: value for key, value in state.items() if key not in (_STEP_HOOK, _EPOCH_HOOK)}
-        return state
 
 
 def _schedulers_of(trainer: TrainerView, optimizer: Optimizer) -> list[Any]:

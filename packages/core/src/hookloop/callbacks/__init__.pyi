@@ -11,6 +11,7 @@ from hookloop_callbacks_finetuning import BaseFinetuning as BaseFinetuning
 from hookloop_callbacks_finetuning import GradualUnfreezing as GradualUnfreezing
 from hookloop_callbacks_monitoring import EarlyStopping as EarlyStopping
 from hookloop_callbacks_monitoring import LearningRateMonitor as LearningRateMonitor
+from hookloop_callbacks_monitoring import Timer as Timer
 from hookloop_callbacks_prediction import BasePredictionWriter as BasePredictionWriter
 from hookloop_callbacks_prediction import PredictionWriter as PredictionWriter
 from hookloop_callbacks_progress import ProgressBar as ProgressBar

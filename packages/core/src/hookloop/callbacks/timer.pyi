@@ -1,0 +1,2 @@
+from hookloop_callbacks_monitoring import Interval as Interval
+from hookloop_callbacks_monitoring import Timer as Timer
