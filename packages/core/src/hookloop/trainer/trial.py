@@ -20,6 +20,7 @@ from hookloop.progress import Progress
 from hookloop.random_state import isolated_random_state
 from hookloop.run import Run
 from hookloop.run.unchanged import unchanged
+from hookloop.run.window_start import WindowStart
 from hookloop.stage import RunningStage, TrainerFn, TrainerStatus
 from hookloop.trainer.attributes import TrainerAttributes
 from hookloop.view import TrainerView
@@ -73,7 +74,7 @@ def _apart(trainer: TrainerAttributes, run: Run, max_steps: int) -> Iterator[Run
         optimization=Optimization(options.gradient_clip_val, options.gradient_clip_algorithm),
         profiler=None,
         held={},
-        window_start={},
+        window_start=WindowStart(),
     )
     for name, part in zip(_PARTS, (apart, apart.progress, limits, apart.optimization, recorder), strict=False):
         setattr(trainer, name, part)
