@@ -14,6 +14,7 @@ import torch
 from hookloop import Callback, LightningModule, Trainer
 from hookloop.errors import HookloopError, MisconfigurationError
 from hookloop.loggers import CSVLogger
+from hookloop.module.no_optimizer import NoOptimizer
 from hookloop.optimizers import LightningOptimizer
 
 from .recording import Batch, QuietModule, loader, make_trainer
@@ -410,7 +411,8 @@ def test_one_optimizer_or_scheduler_comes_alone_and_several_in_a_list(tmp_path: 
 
     module.count, trainer.max_epochs = 0, 3
     trainer.fit(module, loader(1))
-    assert module.optimizers() == module.optimizers(use_pl_optimizer=False) == []
+    assert isinstance(module.optimizers(), NoOptimizer)
+    assert isinstance(module.optimizers(use_pl_optimizer=False), NoOptimizer)
     assert module.lr_schedulers() is None
 
 

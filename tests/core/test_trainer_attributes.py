@@ -52,6 +52,7 @@ IN_A_TEST_OF_ITS_OWN = {
         "interrupted",
         "received_sigterm",
         "ckpt_path",
+        "ckpt_weights",  # in test_named_weights.py
         "enable_validation",
         "num_test_batches",
         "num_predict_batches",

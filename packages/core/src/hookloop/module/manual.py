@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 
 from hookloop.errors import MisconfigurationError
 from hookloop.module.hooks import ModuleHooks
-from hookloop.module.no_optimizer import NoOptimizer
 from hookloop.module.toggling import Turns
 from hookloop.view import TrainerView
 
@@ -60,6 +59,8 @@ class ManualOptimization(ModuleHooks):
         trainer = self.trainer
         optimizers: Sequence[Any] = trainer.lightning_optimizers if use_pl_optimizer else trainer.optimizers
         if not optimizers:
+            from hookloop.module.no_optimizer import NoOptimizer  # for those who have none
+
             return NoOptimizer()
         return optimizers[0] if len(optimizers) == 1 else list(optimizers)
 
