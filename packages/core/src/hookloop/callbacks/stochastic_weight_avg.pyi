@@ -1,0 +1,1 @@
+from hookloop_callbacks_swa import StochasticWeightAveraging as StochasticWeightAveraging

@@ -1,0 +1,2 @@
+from hookloop_callbacks_swa import EMAWeightAveraging as EMAWeightAveraging
+from hookloop_callbacks_swa import WeightAveraging as WeightAveraging
