@@ -186,6 +186,24 @@ def test_a_module_without_any_tensor_is_on_the_cpu_in_the_default_dtype() -> Non
     assert (module.device, module.dtype) == (torch.device("cpu"), torch.get_default_dtype())
 
 
+class StartsLazy(Learns):
+    """Its layer gets its numbers in the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.LazyLinear(1)
+
+
+def test_a_lazy_module_is_trained_and_has_its_numbers_after_the_first_step(tmp_path: Path) -> None:
+    module = StartsLazy()
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(4, 3)), batch_size=2)
+
+    Trainer(max_epochs=1, registered_callbacks=False, logger=False, default_root_dir=tmp_path).fit(module, batches)
+
+    assert module.layer.weight.shape == (1, 3)
+    assert module.trainer.global_step == 2
+
+
 def test_device_and_dtype_cannot_be_set_but_follow_the_weights() -> None:
     module = Small()
     for name in ("device", "dtype"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from hookloop.accelerators import Accelerator, select_accelerator
 from hookloop.callback import Callback
@@ -832,7 +833,9 @@ def _check_can_learn(model: LightningModule) -> None:
             "trainer.fit() was called inside torch.inference_mode(), in which there are no gradients. Call it outside; "
             "a hook of validate, test or predict is inside, unless its trainer has inference_mode=False."
         )
-    made_in_it = next((name for name, parameter in model.named_parameters() if parameter.is_inference()), None)
+    # A lazy parameter answers no questions before it has numbers.
+    ready = ((name, parameter) for name, parameter in model.named_parameters() if not is_lazy(parameter))
+    made_in_it = next((name for name, parameter in ready if parameter.is_inference()), None)
     if made_in_it is not None:
         raise MisconfigurationError(
             f"{type(model).__name__}.{made_in_it} was made inside torch.inference_mode(), so it cannot be trained. "
