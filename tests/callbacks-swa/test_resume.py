@@ -45,3 +45,20 @@ def test_a_resume_after_any_step_is_exact(
     assert same(ends[0][0], ends[1][0])
     assert same(ends[0][1], ends[1][1])
     assert run.global_step == 3 * BATCHES
+
+
+def test_a_validation_before_the_fit_changes_nothing_of_a_resume(
+    trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    path = tmp_path / "stopped.ckpt"
+    whole, resumed = Net(), Net()
+    trainer(KINDS["EMA"](), max_epochs=3).fit(whole, data(), data(1))
+    saves = Saves(path, "on_train_batch_end", lambda run: run.global_step == 7, stop=True)
+    with pytest.raises(StoppedError):
+        trainer(KINDS["EMA"](), saves, max_epochs=3).fit(Net(), data(), data(1))
+
+    run = trainer(KINDS["EMA"](), max_epochs=3)
+    run.validate(resumed, data(1), ckpt_path=path, verbose=False)
+    run.fit(resumed, data(), data(1), ckpt_path=path)
+
+    assert same(weights(resumed), weights(whole))
