@@ -1,5 +1,7 @@
 """Averages and ModelCheckpoint: the best file is best by its averaged weights, and has the live ones too."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import LightningModule, Trainer
 from hookloop.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
+
+ROOT = Path(__file__).parents[2]
 
 
 class Mean(LightningModule):
@@ -100,3 +104,14 @@ def test_the_last_file_of_swa_has_the_average_that_the_fit_ended_with(tmp_path: 
     loaded = Mean.load_from_checkpoint(keeps.last_model_path, weights="averaged")
     assert torch.equal(loaded.weight, module.weight)
     assert float(distance(module.weight)) < float(distance(Mean.load_from_checkpoint(keeps.last_model_path).weight))
+
+
+def test_the_example_prints_its_table_and_averages_win_where_the_optimum_is_known(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "averaging.py"), "--seeds", "1"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
+    (last,) = (row for row in rows if row[0] == "noisy quadratic")
+    assert [row[0] for row in rows[2:4]] == ["digits", "digits, a fifth of the labels random"]
+    assert last[-2:] == ["1", "1"]
