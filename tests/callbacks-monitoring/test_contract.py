@@ -1,13 +1,13 @@
 """The callbacks of this package keep the contract for callbacks."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from hookloop import Callback, LightningModule
 from hookloop.testing import CallbackContract, TinyModule
-from hookloop_callbacks_monitoring import EarlyStopping, LearningRateMonitor, Timer
+from hookloop_callbacks_monitoring import DeviceStatsMonitor, EarlyStopping, LearningRateMonitor, Timer
 
 
 class TestEarlyStopping(CallbackContract):
@@ -79,3 +79,19 @@ class TestTimerWithBudgets(CallbackContract):
 
     def callback(self) -> Callback:
         return Timer("4h", per_run="1h", reserve="5m")
+
+
+class TestDeviceStatsMonitor(CallbackContract):
+    varying = ("device*/*",)
+    max_calls_per_step = 4  # of a step that loggers do not hear of
+    trainer_arguments: ClassVar[dict[str, Any]] = {"log_every_n_steps": 1000}
+
+    def callback(self) -> Callback:
+        return DeviceStatsMonitor()
+
+
+class TestDeviceStatsMonitorOfAll(CallbackContract):
+    varying = ("device*/*",)
+
+    def callback(self) -> Callback:
+        return DeviceStatsMonitor(True, "all", every_n_seconds=0.01)

@@ -2,10 +2,11 @@
 
 import pytest
 
+import hookloop.callbacks.device_stats_monitor
 import hookloop.callbacks.timer
 from hookloop import Trainer
 from hookloop.errors import MisconfigurationError
-from hookloop_callbacks_monitoring import EarlyStopping, Interval, LearningRateMonitor, Timer
+from hookloop_callbacks_monitoring import DeviceStatsMonitor, EarlyStopping, Interval, LearningRateMonitor, Timer
 
 
 def test_a_trainer_gets_no_callback_from_it() -> None:
@@ -13,6 +14,8 @@ def test_a_trainer_gets_no_callback_from_it() -> None:
 
 
 def test_its_classes_are_at_hookloop_callbacks() -> None:
+    assert hookloop.callbacks.DeviceStatsMonitor is DeviceStatsMonitor
+    assert hookloop.callbacks.device_stats_monitor.DeviceStatsMonitor is DeviceStatsMonitor
     assert hookloop.callbacks.EarlyStopping is EarlyStopping
     assert hookloop.callbacks.LearningRateMonitor is LearningRateMonitor
     assert hookloop.callbacks.Timer is Timer

@@ -55,8 +55,9 @@ CHANGE_WHAT_IS_LEARNED = (
 )
 """That is what they are for; with all others the weights are those of a run without callbacks."""
 
-VARYING = ("run", "seconds", "time_elapsed")
-"""What no two runs have the same: the identity by which a callback knows its own files, and time."""
+VARYING = ("run", "seconds", "time_elapsed", "device*/*")
+"""What no two runs have the same: the identity by which a callback knows its own files, time, and what
+the machine does."""
 
 NAMES = callback_class_names()
 PAIRS = list(combinations(NAMES, 2))

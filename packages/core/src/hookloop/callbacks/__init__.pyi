@@ -9,6 +9,7 @@ from hookloop_callbacks_checkpoint import RequeueOnSignal as RequeueOnSignal
 from hookloop_callbacks_finetuning import BackboneFinetuning as BackboneFinetuning
 from hookloop_callbacks_finetuning import BaseFinetuning as BaseFinetuning
 from hookloop_callbacks_finetuning import GradualUnfreezing as GradualUnfreezing
+from hookloop_callbacks_monitoring import DeviceStatsMonitor as DeviceStatsMonitor
 from hookloop_callbacks_monitoring import EarlyStopping as EarlyStopping
 from hookloop_callbacks_monitoring import LearningRateMonitor as LearningRateMonitor
 from hookloop_callbacks_monitoring import Timer as Timer

@@ -1,0 +1,1 @@
+from hookloop_callbacks_monitoring import DeviceStatsMonitor as DeviceStatsMonitor
