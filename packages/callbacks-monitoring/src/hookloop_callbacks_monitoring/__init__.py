@@ -1,7 +1,7 @@
 """Callbacks that watch a hookloop run, say what it does and what it costs, and end it when it is time.
 
-Installing the distribution changes nothing by itself: its factory registers what the Trainer's arguments, or environment
-variables, ask for.
+Installing the distribution changes nothing by itself: its factory registers what the Trainer's arguments ask for,
+and environment variables.
 """
 
 from hookloop_callbacks_monitoring.criteria import EarlyStoppingReason
