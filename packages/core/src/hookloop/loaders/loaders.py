@@ -55,7 +55,7 @@ class Loaders:
     asked_in: dict[str, float] = field(default_factory=dict)
     samples: "Samples | None" = None
     _opened: "list[weakref.ref[Any]]" = field(default_factory=list)
-    _saved_val: list[Any] | None = None
+    saved_val: list[Any] | None = None
 
     def training(self) -> Any:
         """The training loader, asked for on the first call; several are one CombinedLoader.
@@ -109,7 +109,7 @@ class Loaders:
                 self._keep(stage, given, [together], [combined.length(counts)])
             else:
                 self._keep(stage, given, running, counts)
-            if stage == "val" and self._saved_val is not None:
+            if stage == "val" and self.saved_val is not None:
                 self._go_on_drawing()
         return list(self.streams[stage])
 
@@ -132,17 +132,26 @@ class Loaders:
         """Whether nothing but the states of `generators` changes in `state_dict` after an epoch's first batch."""
         return self.place is not None and self.place.stays and not self.limits.reload_dataloaders_every_n_epochs
 
-    def state_dict(
-        self, state_of: Callable[[torch.Generator], torch.Tensor] = torch.Generator.get_state
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is in its loaders, the validation loaders' own generators, and when both were asked for."""
+        return self.state_as_of(self.parts.get("val"), self.saved_val, torch.Generator.get_state)
+
+    def state_as_of(
+        self,
+        val: list[Any] | None,
+        saved_val: list[Any] | None,
+        state_of: Callable[[torch.Generator], torch.Tensor],
     ) -> dict[str, Any]:
-        """Where training is in its loaders, the validation loaders' own generators, and when both were asked for.
+        """What `state_dict` said at an earlier moment of an epoch in which they stay (`stays_in_an_epoch`).
 
         Args:
-            state_of: the states of `generators`, for who knows those of an earlier moment.
+            val: `parts["val"]` then; None if they had not been asked for.
+            saved_val: `saved_val` then.
+            state_of: the states of `generators` then.
         """
-        drawn = self._saved_val
+        drawn = saved_val
         if drawn is None:
-            drawn = [[state_of(one) for one in own_generators(part)] for part in self.parts.get("val", [])]
+            drawn = [[state_of(one) for one in own_generators(part)] for part in val or ()]
         return {
             "train": None if self.place is None else self.place.state_dict(state_of),
             "val": drawn if any(drawn) else [],
@@ -164,7 +173,7 @@ class Loaders:
             CheckpointError: there are other training loaders than there were.
         """
         every = self.limits.reload_dataloaders_every_n_epochs
-        self._saved_val = state["val"]
+        self.saved_val = state["val"]
         self.asked_in.update(state.get("asked_in", {}))
         # A training loader that is due now was asked for on the way here. A validation loader is due when the next
         # validation comes, which need not be in this epoch.
@@ -180,7 +189,7 @@ class Loaders:
 
     def _go_on_drawing(self) -> None:
         """Validation loaders with generators of their own draw on from where another process was."""
-        saved, self._saved_val = self._saved_val or [], None
+        saved, self.saved_val = self.saved_val or [], None
         for part, states in zip(self.parts["val"], saved, strict=False):
             for generator, drawn in zip(own_generators(part), states, strict=False):
                 generator.set_state(drawn)
@@ -236,11 +245,11 @@ class Loaders:
         """
         every = self.limits.reload_dataloaders_every_n_epochs
         due = bool(every) and epoch - self.asked_in.get(stage, -math.inf) >= every
-        resumed = stage == "val" and self._saved_val is not None
+        resumed = stage == "val" and self.saved_val is not None
         if due or not (stage in self.given or resumed):
             self.asked_in[stage] = epoch if counts else -math.inf
         if resumed:
-            self._saved_val = [] if due else self._saved_val
+            self.saved_val = [] if due else self.saved_val
         if not due or stage not in self.given:
             return False
         before = self._gone_through(stage)

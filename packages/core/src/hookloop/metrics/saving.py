@@ -1,6 +1,7 @@
 """What was logged of a running epoch, as plain values: a resumed run goes on reducing where the saved one was."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,6 +66,23 @@ def metric_states(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
         }
         for name, metric in metrics.items()
     }
+
+
+@contextmanager
+def as_they_were(metrics: Mapping[str, Metric], states: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Inside, metric objects have what they had taken in when `metric_states` gave `states`; then what they have now.
+
+    An object that is logged for a step and keeps no value of the batch is computed by who asks for its value.
+    """
+    now = [(vars(metric), dict(vars(metric))) for metric in metrics.values()]
+    try:
+        for name, metric in metrics.items():
+            vars(metric).update({key: _detached(value) for key, value in states.get(name, {}).items()})
+        yield
+    finally:
+        for attributes, values in now:
+            attributes.clear()
+            attributes.update(values)
 
 
 def load_metric_states(module: nn.Module, states: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:

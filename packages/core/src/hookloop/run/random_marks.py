@@ -38,6 +38,7 @@ class RandomMarks:
         self._numpy: Any = None
         self._numpy_now: Callable[[], Any] | None = None
         self._numpy_memory: Any = None
+        self._numpy_legacy: Any = None
         self._numpy_seen: bytes | None = None
         self._numpy_state: Any = None
 
@@ -51,8 +52,8 @@ class RandomMarks:
         if (numpy := sys.modules.get("numpy")) is not None:
             if self._numpy_now is None or self._numpy_now() is not self._numpy:
                 self._look_at_numpy(numpy)
-            seen = None if self._numpy_memory is None else self._numpy_memory.raw
-            # A normal number that was drawn in advance is kept elsewhere: while there is one, nothing can be told.
+            seen = None if self._numpy_memory is None else self._numpy_memory.raw + self._numpy_legacy.raw
+            # While there is a normal number that was drawn in advance, the whole state is taken: it is kept elsewhere.
             if seen is None or seen != self._numpy_seen or self._numpy_state[3]:
                 self._numpy_state, self._numpy_seen = numpy.random.get_state(), seen
         # Empty without CUDA, and until it is used.
@@ -62,9 +63,12 @@ class RandomMarks:
 
     def _look_at_numpy(self, numpy: Any) -> None:
         # Somebody may put another one in its place. Versions before 1.24 do not tell: each mark takes the whole state.
-        self._numpy_now = getattr(numpy.random, "get_bit_generator", lambda: None)
-        self._numpy = self._numpy_now()
+        now: Callable[[], Any] = getattr(numpy.random, "get_bit_generator", lambda: None)
+        self._numpy_now, self._numpy = now, now()
         self._numpy_memory, self._numpy_state, self._numpy_seen = _numpy_memory(numpy, self._numpy), None, None
+        # The object in front of the generator has that number, which set_state may put back alone.
+        legacy = numpy.random.get_state.__self__
+        self._numpy_legacy = (ctypes.c_char * type(legacy).__basicsize__).from_address(id(legacy))
 
 
 def told(mark: RandomMark) -> dict[str, Any]:

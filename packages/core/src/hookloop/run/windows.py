@@ -17,7 +17,8 @@ from torch import Tensor
 
 from hookloop.callback import Callback, Hooks
 from hookloop.hook_checks import overrides
-from hookloop.metrics.saving import metric_objects, metric_places, metric_states
+from hookloop.metrics.accumulators import Metric
+from hookloop.metrics.saving import as_they_were, metric_places, metric_states
 from hookloop.module import LightningModule
 from hookloop.module.compiled_names import plain_names
 from hookloop.run.moment import BUFFERS, entries_of, gradients_of
@@ -37,16 +38,17 @@ class Windows:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._random = RandomMarks()
-        self._generators = run.loaders.generators()
+        self._generators: list[torch.Generator] = []
+        self._val: list[Any] | None = None
+        self._look_at_loaders()
         self._loaders_stay = run.loaders.stays_in_an_epoch
         self._by_hand = not run.module.automatic_optimization
         self._with_states: list[Callback] = []
         if run.limits.accumulate_grad_batches > 1:
             # Whole batches may come again, and validations between them: callbacks count them once.
             self._with_states = [one for one in run.hooks.callbacks if overrides(one, Hooks, "state_dict")]
-        self._attributes, self._parts = vars(run.module), run.module._modules
-        self._many = len(self._attributes) + len(self._parts)
-        self._metrics, self._buffers = _Metrics(run.module), _Buffers(run.module)
+        self._attributes = vars(run.module)
+        self._look_at_module()
         run.window_start.tell = self._told
 
     def begin(self) -> None:
@@ -66,36 +68,56 @@ class Windows:
         progress, limits = run.progress, run.limits
         if progress.window_filled or progress.last_batch:
             return
-        if len(self._attributes) + len(self._parts) != self._many:
-            self._look_again()
+        loaders = run.loaders
+        if loaders.parts.get("val") is not self._val:
+            self._look_at_loaders()
+        # In C: whether any part has been given or has lost something, or the module itself holds another kind of thing.
+        if (
+            list(map(len, self._dicts)) != self._lengths
+            or list(map(type, self._attributes.values())) != self._types
+            or not all(map(operator.is_, chain.from_iterable(map(dict.values, self._children)), self._parts))
+        ):
+            self._look_at_module()
         run.window_start.mark = (
             self._random.take(),
+            loaders.state_dict() if not self._loaders_stay else (self._val, loaders.saved_val, self._generators),
             tuple(map(_STATE_OF, self._generators)) if self._generators else (),
-            None if self._loaders_stay else run.loaders.state_dict(),
             run.training_recorder.mark(),
             {"max_epochs": limits.max_epochs, "max_steps": limits.max_steps} if run.state.should_stop else None,
-            self._metrics.states() if self._metrics.there else {},
+            self._metrics.states() if self._metrics.there else ({}, {}),
             self._buffers.copies() if self._buffers.there else None,
             _copies(gradients_of(run.module)) if self._by_hand else {},
             self._states() if self._with_states else None,
         )
 
-    def _look_again(self) -> None:
-        """The module was given something: perhaps a metric object, or a part with buffers."""
-        self._many = len(self._attributes) + len(self._parts)
-        self._metrics, self._buffers = _Metrics(self._run.module), _Buffers(self._run.module)
+    def _look_at_loaders(self) -> None:
+        """Validation loaders are asked for when they are needed first, perhaps inside of an epoch."""
+        self._val, self._generators = self._run.loaders.parts.get("val"), self._run.loaders.generators()
+
+    def _look_at_module(self) -> None:
+        """It is another one than it was: perhaps there is a metric object more, or a part with buffers."""
+        module = self._run.module
+        every = [part for _, part in module.named_modules()]
+        self._children = [part._modules for part in every]
+        self._parts = [one for children in self._children for one in children.values()]
+        self._dicts = [*map(vars, every), *(part._buffers for part in every), *self._children]
+        self._lengths = list(map(len, self._dicts))
+        self._types = list(map(type, self._attributes.values()))
+        self._metrics, self._buffers = _Metrics(module), _Buffers(module)
 
     def _states(self) -> dict[str, Any]:
         return {one.state_key: state for one in self._with_states if (state := deepcopy(one.state_dict()))}
 
     def _told(self, mark: Any) -> dict[str, Any]:
         """What a checkpoint gets of a window's beginning."""
-        random, drawn, loaders, logged, asked_to_stop, metrics, buffers, gradients, callbacks = mark
+        random, loaders, drawn, logged, asked_to_stop, (objects, metrics), buffers, gradients, callbacks = mark
         run = self._run
-        if loaders is None:
-            states = {id(one): state for one, state in zip(self._generators, drawn, strict=True)}
-            loaders = run.loaders.state_dict(lambda generator: states[id(generator)])
-        recorded = run.training_recorder.as_of(logged).state_dict(metric_objects(run.module))
+        if isinstance(loaders, tuple):
+            val, saved_val, generators = loaders
+            states = {id(one): state for one, state in zip(generators, drawn, strict=True)}
+            loaders = run.loaders.state_as_of(val, saved_val, lambda generator: states[id(generator)])
+        with as_they_were(objects, metrics):
+            recorded = run.training_recorder.as_of(logged).state_dict(objects)
         entries = entries_of(recorded, metrics, told(random), loaders, asked_to_stop)
         entries[BUFFERS] = {} if buffers is None else plain_names(_named(*buffers))
         if callbacks is not None:
@@ -120,11 +142,11 @@ class _Metrics:
         self._keys = [key for _, _, key, _ in found]
         self._objects = list(self._named.values())
 
-    def states(self) -> dict[str, dict[str, Any]]:
-        """What they have taken in."""
+    def states(self) -> tuple[dict[str, Metric], dict[str, dict[str, Any]]]:
+        """The objects by name, and what they have taken in."""
         if not all(map(operator.is_, map(dict.get, self._holders, self._keys), self._objects)):
             self._look()
-        return metric_states(self._named)
+        return self._named, metric_states(self._named)
 
 
 class _Buffers:
