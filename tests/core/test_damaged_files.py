@@ -82,14 +82,7 @@ def test_of_50_damaged_files_none_changes_anything_that_a_run_has(
                 trainer.validate(module, loader(), ckpt_path=path, verbose=False)
             assert equal(everything(trainer, module, tally), before)
         else:
-            try:
-                loaded = torch.load(path, weights_only=True)
-            except RuntimeError:  # its checksums are right, and torch refuses the archive's last lines
-                with pytest.raises(CheckpointError, match=r"model\.ckpt cannot be (read|loaded)"):
-                    trainer.fit(module, loader(), ckpt_path=path)
-                assert equal(everything(trainer, module, tally), before)
-                continue
             harmless += 1  # padding between the records, and what the archive says twice
-            assert equal(loaded, written)
+            assert equal(torch.load(path, weights_only=True), written)
     # A cut is always found. Of a small file, nearly half is padding.
     assert harmless == 0 if damage is cut else harmless < 30

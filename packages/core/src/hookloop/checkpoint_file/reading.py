@@ -110,6 +110,12 @@ def _verify(file: IO[bytes], source: object, records: Callable[[zipfile.ZipInfo]
         raise _damaged(source, f"{type(error).__name__}: {error}") from error
     if damaged is not None:
         raise _damaged(source, f"the checksum of its record {damaged!r} is another one")
+    file.seek(0)
+    try:
+        # Python reads some archives that torch refuses: what passes here is to load. This reads the list of records.
+        torch._C.PyTorchFileReader(file)
+    except RuntimeError as error:
+        raise _damaged(source, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
 def _differs(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
