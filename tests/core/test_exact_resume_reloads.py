@@ -67,3 +67,27 @@ def test_a_loader_that_was_passed_stays_and_its_generator_draws_on(tmp_path: Pat
     resumed = Sees()
     trainer_in(tmp_path, max_epochs=2, **arguments).fit(resumed, shuffled(), ckpt_path=tmp_path / "saved.ckpt")
     assert resumed.seen == straight.seen[8:]
+
+
+@pytest.mark.parametrize(("epochs", "max_steps"), [(4, -1), (2, 5)])
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_goes_on_asks_for_validation_loaders_when_they_are_due_and_not_before(
+    epochs: int, max_steps: int, tmp_path: Path
+) -> None:
+    """Validated is every other epoch, and loaders are asked for anew in the same ones, for their validation."""
+    arguments = {"max_epochs": epochs, "max_steps": max_steps, "check_val_every_n_epoch": 2, "num_sanity_val_steps": 1}
+    case = Case(batches=3, validation=1, reloads=2, arguments=arguments)
+    hooks = ("on_train_batch_start", "on_after_optimizer_step", "on_train_epoch_end")
+
+    def always(number: int) -> bool:
+        return True
+
+    straight = run(case, tmp_path / "straight", turns=always, hooks=hooks)
+    asked = [torch.load(one.path)["loaders"]["asked_in"] for one in straight.moments]
+    assert len(asked) >= 2 * 5
+    for moment in straight.moments:
+        resumed = run(case, tmp_path / "resumed", ckpt_path=moment.path, seed=100, turns=always, hooks=hooks)
+        assert_goes_on(straight, moment, resumed)
+        # What the resumed run saves is what the one that never stopped saves.
+        later = [torch.load(one.path)["loaders"]["asked_in"] for one in resumed.moments]
+        assert later == asked[len(asked) - len(later) :]

@@ -114,7 +114,7 @@ def _verify(file: IO[bytes], source: object, records: Callable[[zipfile.ZipInfo]
     try:
         # Python reads some archives that torch refuses: what passes here is to load. This reads the list of records.
         torch._C.PyTorchFileReader(file)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter, for names that are no text
         raise _damaged(source, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 

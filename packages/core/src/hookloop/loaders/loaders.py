@@ -232,6 +232,11 @@ class Loaders:
     def _keep(self, stage: str, given: Any, streams: list[Any], batches: Batches) -> None:
         self.given[stage], self.streams[stage], self.batches[stage] = given, streams, batches
 
+    def is_due(self, stage: str, epoch: int) -> bool:
+        """Whether `reload_dataloaders_every_n_epochs` says that "train" or "val" is to be asked for anew."""
+        every = self.limits.reload_dataloaders_every_n_epochs
+        return bool(every) and epoch - self.asked_in.get(stage, -math.inf) >= every
+
     def renew(self, stage: str, epoch: int, counts: bool = True) -> bool:
         """Ask for the loaders of "train" or "val" anew if `reload_dataloaders_every_n_epochs` says that it is time.
 
@@ -243,8 +248,7 @@ class Loaders:
         Returns:
             Whether that was done.
         """
-        every = self.limits.reload_dataloaders_every_n_epochs
-        due = bool(every) and epoch - self.asked_in.get(stage, -math.inf) >= every
+        due = self.is_due(stage, epoch)
         resumed = stage == "val" and self.saved_val is not None
         if due or not (stage in self.given or resumed):
             self.asked_in[stage] = epoch if counts else -math.inf

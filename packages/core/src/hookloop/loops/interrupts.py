@@ -11,7 +11,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from torch.utils.data import dataloader, get_worker_info
+from torch.utils.data import dataloader
 
 from hookloop.stage import TrainerState
 
@@ -83,7 +83,7 @@ class Interrupts:
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            if get_worker_info() is None:
+            if not _is_in_a_worker(frame):
                 raise KeyboardInterrupt  # another child of the user's, which knows nothing of batches
             return
         now = time.monotonic()
@@ -137,6 +137,15 @@ def _holds_a_lock(frame: FrameType | None) -> bool:
         if file == logging.__file__ or (
             queues is not None and file == queues.__file__ and frame.f_code.co_name == "put"
         ):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_in_a_worker(frame: FrameType | None) -> bool:
+    """Whether this process was forked by a DataLoader, which stands in its stack from the first instruction on."""
+    while frame is not None:
+        if frame.f_code.co_filename == dataloader.__file__:
             return True
         frame = frame.f_back
     return False

@@ -70,7 +70,9 @@ def train(run: Run, go_on: GoOn | None = None, *, restarted: bool = False) -> No
     run.loaders.training()
     if run.loaders.training_batches == 0:
         return
-    if validates(run) and (is_epoch_of_validation(run) or not limits.reload_dataloaders_every_n_epochs):
+    # A run that goes on asks anew where it would have asked: for its validation.
+    waits = go_on is not None and progress.total_batches > 0 and run.loaders.is_due("val", progress.epoch)
+    if validates(run) and not waits and (is_epoch_of_validation(run) or not limits.reload_dataloaders_every_n_epochs):
         run.loaders.renew("val", progress.epoch)
         run.loaders.evaluation("val")
     run.loaders.count_epochs_from(progress.epoch)
