@@ -25,6 +25,8 @@ Install = Callable[..., subprocess.CompletedProcess[str]]
 TRAIN = """
 import importlib.metadata, json, sys, warnings
 
+import torch
+
 import hookloop.callbacks
 from hookloop import Trainer
 from hookloop.testing import TinyDataModule, TinyModule
@@ -32,11 +34,33 @@ from hookloop.testing import TinyDataModule, TinyModule
 warnings.simplefilter("ignore")
 entries = importlib.metadata.entry_points(group="hookloop.callbacks")
 classes = {entry.name: getattr(hookloop.callbacks, entry.name) for entry in entries}
-arguments = {"EarlyStopping": ["train_loss"], "OnExceptionCheckpoint": ["failed"]}
+# A way to make it, for each that is not made without arguments.
+abstract = ("freeze_before_training", "finetune_function")
+ways = {
+    "BackboneFinetuning": lambda kind: kind(1),
+    "BaseFinetuning": lambda kind: type("Thaws", (kind,), dict.fromkeys(abstract, lambda *args: None))(),
+    "BatchSizeFinder": lambda kind: kind(stages=("predict",)),
+    "EarlyStopping": lambda kind: kind("train_loss"),
+    "GradientAccumulationScheduler": lambda kind: kind({0: 1}),
+    "GradualUnfreezing": lambda kind: kind({1: "backbone"}),
+    "LearningRateFinder": lambda kind: kind(num_training_steps=2, update_attr=False),
+    "ModelPruning": lambda kind: kind("l1_unstructured", amount=0.3),
+    "OnExceptionCheckpoint": lambda kind: kind("failed"),
+    "PredictionWriter": lambda kind: kind("predictions"),
+}
+
+
+class Module(TinyModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone = torch.nn.Linear(2, 2)
+
+
 steps = {}
 for name, kind in sorted(classes.items()):
-    trainer = Trainer(max_steps=1, callbacks=[kind(*arguments.get(name, []))], logger=False)
-    trainer.fit(TinyModule(), datamodule=TinyDataModule())
+    callback = ways[name](kind) if name in ways else kind()
+    trainer = Trainer(max_steps=1, callbacks=[callback], logger=False)
+    trainer.fit(Module(), datamodule=TinyDataModule())
     steps[name] = trainer.global_step
 core = importlib.metadata.version("hookloop")
 print("RESULT" + json.dumps({"core": core, "steps": steps}))
