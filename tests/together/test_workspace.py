@@ -56,3 +56,14 @@ def test_a_package_is_named_after_its_folder_and_registers_its_factory(name: str
 @pytest.mark.parametrize("name", ["core", *CALLBACK_PACKAGES])
 def test_a_package_carries_the_license_of_the_repository(name: str) -> None:
     assert (ROOT / "packages" / name / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["core", *CALLBACK_PACKAGES])
+def test_a_package_says_when_to_use_it_and_what_it_costs_and_shows_it(name: str) -> None:
+    text = (ROOT / "packages" / name / "README.md").read_text(encoding="utf-8")
+
+    assert "pip install " in text
+    assert "```python" in text
+    assert "\n## When to use " in text
+    assert "\n## What it costs\n" in text
+    assert (ROOT / "packages" / name / "CHANGELOG.md").read_text(encoding="utf-8").count("\n## 0.1.0") == 1
