@@ -45,7 +45,8 @@ def test_variables_ask_for_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("HOOKLOOP_ACCUMULATION", "2", 'HOOKLOOP_ACCUMULATION="2" must be factors by epochs, such as "0:1,4:2"'),
+        ("HOOKLOOP_ACCUMULATION", "2", r'ACCUMULATION="2" must be factors by epochs, such as "0:1,4:2"\.'),
+        ("HOOKLOOP_ACCUMULATION", "0:-2", r'ACCUMULATION="0:-2" must be factors by epochs, such as "0:1,4:2"\.'),
         ("HOOKLOOP_ACCUMULATION", "0:0", "the factors must be whole numbers of at least 1"),
         ("HOOKLOOP_FIND_LR", "yes", "HOOKLOOP_FIND_LR='yes' must be one of 'steepest', 'valley', 'minimum'"),
         ("HOOKLOOP_FIND_BATCH_SIZE", "1", "HOOKLOOP_FIND_BATCH_SIZE='1' must be one of 'power', 'binsearch'"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 
 from hookloop import Callback, TrainerOptions
@@ -28,13 +29,7 @@ def factory(options: TrainerOptions) -> list[Callback]:
     """
     callbacks: list[Callback] = []
     if text := os.environ.get(ACCUMULATION):
-        try:
-            schedule = {int(key): int(value) for key, value in (one.split(":") for one in text.split(","))}
-            callbacks.append(GradientAccumulationScheduler(schedule))
-        except ValueError as error:
-            raise MisconfigurationError(
-                f'{ACCUMULATION}={json.dumps(text)} must be factors by epochs, such as "0:1,4:2": {error}'
-            ) from error
+        callbacks.append(_scheduler(text))
     if method := os.environ.get(RATE):
         _check(RATE, method, METHODS)
         callbacks.append(LearningRateFinder(method=method))  # type: ignore[arg-type]
@@ -42,6 +37,18 @@ def factory(options: TrainerOptions) -> list[Callback]:
         _check(SIZE, mode, MODES)
         callbacks.append(BatchSizeFinder(mode))  # type: ignore[arg-type]
     return callbacks
+
+
+def _scheduler(text: str) -> GradientAccumulationScheduler:
+    wanted = f'{ACCUMULATION}={json.dumps(text)} must be factors by epochs, such as "0:1,4:2"'
+    if re.fullmatch(r"\s*\d+\s*:\s*\d+\s*(,\s*\d+\s*:\s*\d+\s*)*", text) is None:
+        raise MisconfigurationError(f"{wanted}.")
+    try:
+        return GradientAccumulationScheduler(
+            {int(key): int(value) for key, value in re.findall(r"(\d+)\D+(\d+)", text)}
+        )
+    except ValueError as error:
+        raise MisconfigurationError(f"{wanted}: {error}") from error
 
 
 def _check(name: str, value: str, allowed: Sequence[str]) -> None:
